@@ -1,0 +1,202 @@
+"""Execute, check and clean notebooks by nbdev's rules.
+
+    python tools/notebooks.py run nbs/00_video.ipynb               execute, store outputs, stamp the digest
+    python tools/notebooks.py run --flags "slow cuda" nbs/x.ipynb  also the cells tagged slow and cuda
+    python tools/notebooks.py test nbs/00_video.ipynb              execute, store nothing
+    python tools/notebooks.py check                                do the stored outputs belong to the code?
+    python tools/notebooks.py clean                                nbdev's cleaning, sources as lists of lines
+"""
+import argparse, hashlib, json, os, re, subprocess, sys, tempfile, time
+from configparser import ConfigParser
+from pathlib import Path
+from threading import Timer
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDGET = 'application/vnd.jupyter.widget-view+json'
+MAX_LINES, MAX_CHARS = 80, 8000  # of one stored text output
+OFFLINE = dict(IN_TEST='1', HF_HUB_OFFLINE='1', TRANSFORMERS_OFFLINE='1', TOKENIZERS_PARALLELISM='false',
+               PYTHONHASHSEED='0')
+
+
+def settings(root=ROOT):
+    "The `[DEFAULT]` section of settings.ini"
+    ini = ConfigParser(delimiters=['='])
+    ini.read(Path(root)/'settings.ini', encoding='utf-8')
+    return ini['DEFAULT']
+
+def notebooks(root=ROOT):
+    "Every notebook of the project, in teaching order"
+    return sorted(p for p in Path(root, 'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
+
+def read(path): return json.loads(Path(path).read_text(encoding='utf-8'))
+def write(nb, path): Path(path).write_text(dumps(nb), encoding='utf-8')
+def dumps(nb): return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
+def source(cell): return ''.join(cell['source'])
+
+
+# Which cells run: nbdev's rules
+
+def directives(cell):
+    "nbdev's directives of `cell`, as a dict of argument lists, and the source without them"
+    from execnb.nbio import NbCell
+    from nbdev.process import extract_directives
+    c = NbCell(0, dict(cell_type=cell['cell_type'], source=source(cell), id='0'))
+    return extract_directives(c), c.source
+
+def group(cell, flags):
+    "'code' if `cell` always runs, its test flags (as 'slow cuda') if it needs them, None if it never runs"
+    if cell['cell_type'] != 'code' or 'nbdev_export(' in source(cell): return None
+    d, _ = directives(cell)
+    if d.get('eval:', [''])[0].lower() == 'false': return None
+    return ' '.join(f for f in flags if f in d) or 'code'
+
+def runs(g, force=()):
+    "Do the cells of group `g` run when the flags `force` are given?"
+    return g is not None and (g == 'code' or set(g.split()) <= set(force))
+
+
+# Is a stored output of the code above it?
+
+def digests(nb, flags):
+    "A digest of the code cells of each group"
+    res = {}
+    for c in nb['cells']:
+        if g := group(c, flags): res.setdefault(g, hashlib.sha256()).update(source(c).encode() + b'\0')
+    return {g: h.hexdigest()[:16] for g, h in res.items()}
+
+def stamp(nb, flags, force=()):
+    "Write the digests of the groups just run into the metadata; keep those of skipped groups that still exist"
+    old, new = nb['metadata'].get('vader_nb', {}), digests(nb, flags)
+    nb['metadata']['vader_nb'] = {g: new[g] if runs(g, force) else old[g] for g in new if runs(g, force) or g in old}
+
+def stale(nb, flags):
+    "The groups of cells whose stored outputs are not of the present code"
+    shown = {group(c, flags) for c in nb['cells'] if c.get('outputs')}
+    stamped = nb['metadata'].get('vader_nb', {})
+    return [g for g, h in digests(nb, flags).items() if stamped.get(g) != h and (g == 'code' or g in shown)]
+
+
+# Stored outputs
+
+def tidy_text(text):
+    "`text` without paths of this machine, progress-bar redraws and excess length"
+    text = re.sub(r'[^\n]*\r(?!\n)|[^\n]*\d%\|[^\n]*(it|s)\][^\n]*\n?', '', text)
+    text = text.replace(f'{ROOT}/', '').replace(str(ROOT), '.')
+    text = re.sub(r'/[^\s"\']*/site-packages/', 'site-packages/', text)
+    text = re.sub(re.escape(tempfile.gettempdir()) + r'/tmp\w{8}\b', '/tmp', text)
+    text = text.replace(f'{Path.home()}/', '~/')
+    lines = text.splitlines(True)
+    if len(lines) > MAX_LINES or len(text) > MAX_CHARS:
+        text = ''.join(lines[:MAX_LINES])[:MAX_CHARS].rstrip('\n') + '\n...'
+    return text
+
+def tidy(outputs):
+    "Outputs to store: no stderr, widget views or execution counts; texts made independent of this machine"
+    res = []
+    for o in json.loads(json.dumps(outputs)):
+        if o.get('name') == 'stderr' or WIDGET in o.get('data', {}): continue
+        if 'execution_count' in o: o['execution_count'] = None
+        if 'text' in o: o['text'] = tidy_text(''.join(o['text'])).splitlines(True)
+        for k, v in o.get('data', {}).items():
+            if k in ('text/plain', 'text/markdown'): o['data'][k] = tidy_text(''.join(v)).splitlines(True)
+        res.append(o)
+    return res
+
+def clean(nb, cfg):
+    "nbdev's cleaning of `nb`, in place, and every cell's source as a list of lines"
+    from nbdev.clean import clean_nb
+    for c in nb['cells']: c['source'] = source(c).splitlines(True)
+    clean_nb(nb, allowed_metadata_keys=cfg.get('allowed_metadata_keys', '').split(),
+             allowed_cell_metadata_keys=cfg.get('allowed_cell_metadata_keys', '').split(),
+             clean_ids=cfg.getboolean('clean_ids', True))
+    return nb
+
+
+# Execution
+
+def _report_failure(path, i, cell, outs):
+    print(f'\n{"=" * 78}\n{path.name}: cell {i} failed\n{"-" * 78}\n{source(cell)}\n{"-" * 78}')
+    for o in outs: print(''.join(o.get('text') or o.get('traceback', [])[-1:]), end='')
+    print('=' * 78, flush=True)
+
+def _run_cell(shell, cell):
+    "Run one cell; show its warnings here, since stored outputs leave them out"
+    t = time.time()
+    outs = shell.run(directives(cell)[1])
+    err = tidy_text(''.join(''.join(o['text']) for o in outs if o.get('name') == 'stderr')).strip()
+    return outs, time.time() - t, err
+
+def execute(path, force=(), store=False):
+    "Run the cells of the notebook `path` in this process, from its folder; True if all pass"
+    from execnb.shell import CaptureShell
+    path, cfg = Path(path).resolve(), settings()
+    flags, nb = cfg['tst_flags'].split(), read(path)
+    os.chdir(path.parent)
+    sys.path.insert(0, str(ROOT))
+    shell = CaptureShell(path, mpl_format='png')
+    shell.colors = 'nocolor'
+    for i, cell in enumerate(nb['cells']):
+        if not runs(group(cell, flags), force): continue
+        outs, secs, err = _run_cell(shell, cell)
+        first = next((l for l in source(cell).splitlines() if l.strip() and not l.startswith('#|')), '')
+        if secs > 1: print(f'  cell {i:3d} {secs:6.1f} s  {first[:80]}', flush=True)
+        if err: print(f'  cell {i:3d} stderr: {err[-600:]}', flush=True)
+        if shell.exc:
+            _report_failure(path, i, cell, outs)
+            return False
+        cell['outputs'] = tidy(outs)
+    if store:
+        stamp(nb, flags, force)
+        write(clean(nb, cfg), path)
+    return True
+
+def spawn(path, force=(), store=False, timeout=1200, live=True):
+    "`execute` in a fresh process, off line unless `force` has 'net': (passed, seconds, what it printed)"
+    cmd = [sys.executable, __file__, '_exec', str(path), '--flags', ' '.join(force)] + ['--store'] * store
+    env = {**os.environ, **OFFLINE}
+    if 'net' in force: env.update(HF_HUB_OFFLINE='0', TRANSFORMERS_OFFLINE='0')
+    t, log = time.time(), []
+    p = subprocess.Popen(cmd, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, errors='replace')
+    timer = Timer(timeout, p.kill)
+    timer.start()
+    for line in p.stdout:
+        log.append(line)
+        if live: print(line, end='', flush=True)
+    rc = p.wait()
+    timer.cancel()
+    if rc < 0: log.append(f'killed by signal {-rc} after {time.time() - t:.0f} s (limit {timeout} s)\n')
+    return rc == 0, time.time() - t, ''.join(log)
+
+
+# The command
+
+def _each_run(paths, force, store):
+    ok = True
+    for p in paths:
+        print(p.name, flush=True)
+        passed, secs, _ = spawn(p, force, store)
+        print(f'{"passed" if passed else "FAILED"} {secs:6.1f} s  {p.stat().st_size / 1000:.0f} kB  {p.name}', flush=True)
+        ok &= passed
+    return ok
+
+def _each_check(paths, cfg):
+    bad = [(p, s) for p in paths if (s := stale(read(p), cfg['tst_flags'].split()))]
+    for p, s in bad: print(f'stale outputs ({", ".join(s)}): {p}')
+    return not bad
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('command', choices=['run', 'test', 'check', 'clean', '_exec'])
+    parser.add_argument('paths', nargs='*', type=Path, help='notebooks (default: all)')
+    parser.add_argument('--flags', default='', help='test flags to run that are normally skipped, as "slow cuda"')
+    parser.add_argument('--store', action='store_true', help=argparse.SUPPRESS)
+    a = parser.parse_intermixed_args(argv)
+    paths, cfg, force = [p.resolve() for p in a.paths] or notebooks(), settings(), a.flags.split()
+    if bad := set(force) - set(cfg['tst_flags'].split()): parser.error(f'unknown flags {bad}; known: {cfg["tst_flags"]}')
+    if a.command == '_exec': return execute(paths[0], force, a.store)
+    if a.command == 'check': return _each_check(paths, cfg)
+    if a.command == 'clean': return [write(clean(read(p), cfg), p) for p in paths] is not None
+    return _each_run(paths, force, store=a.command == 'run')
+
+if __name__ == '__main__': sys.exit(not main())
