@@ -1,0 +1,26 @@
+"Every notebook is one test: its cells run in a fresh process by nbdev's rules."
+import pytest
+from tools.notebooks import spawn
+
+
+class NotebookFailed(Exception): pass
+
+class Notebook(pytest.File):
+    def collect(self): yield NotebookItem.from_parent(self, name='cells')
+
+class NotebookItem(pytest.Item):
+    def runtest(self):
+        live = self.config.getoption('capture') == 'no'
+        passed, _, log = spawn(self.path, self.config.getoption('nb_flags').split(), live=live)
+        if not passed: raise NotebookFailed(log)
+
+    def repr_failure(self, excinfo):
+        return str(excinfo.value) if excinfo.errisinstance(NotebookFailed) else super().repr_failure(excinfo)
+
+    def reportinfo(self): return self.path, 0, self.path.name
+
+def pytest_collect_file(file_path, parent):
+    if file_path.suffix == '.ipynb' and file_path.name[0] not in '._': return Notebook.from_parent(parent, path=file_path)
+
+def pytest_addoption(parser):
+    parser.addoption('--nb-flags', default='', help='test flags of notebook cells to run that are normally skipped, as "slow cuda"')
