@@ -150,7 +150,7 @@ def execute(path, force=(), store=False):
         write(clean(nb, cfg), path)
     return True
 
-def spawn(path, force=(), store=False, timeout=1200, live=True):
+def spawn(path, force=(), store=False, timeout=600, live=True):
     "`execute` in a fresh process, off line unless `force` has 'net': (passed, seconds, what it printed)"
     cmd = [sys.executable, __file__, '_exec', str(path), '--flags', ' '.join(force)] + ['--store'] * store
     env = {**os.environ, **OFFLINE}

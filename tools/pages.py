@@ -3,7 +3,7 @@
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
 """
-import re, sys
+import json, re, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -62,10 +62,10 @@ def _md(cell):
 
 def readme(root):
     "README.md: the cells of index.ipynb as GitHub markdown"
-    cells = read(Path(root)/'nbs'/'index.ipynb')['cells']
+    cells = json.loads(index(root))['cells']
     return NOTE + '\n\n'.join(m for c in cells if (m := _md(c))) + '\n'
 
-PAGES = {'nbs/sidebar.yml': sidebar, 'nbs/index.ipynb': index, 'README.md': readme}  # in this order: README needs the list
+PAGES = {'nbs/sidebar.yml': sidebar, 'nbs/index.ipynb': index, 'README.md': readme}
 
 def out_of_date(root):
     "The derived pages that differ from what the notebooks say"

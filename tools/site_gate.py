@@ -151,7 +151,13 @@ def heads(root):
             faults.append(f'{p.name}: no install cell for Colab among the first three code cells')
     return faults
 
-CHECKS = [config_keys, config_targets, links, crossrefs, divs, cell_options, heads]
+def page_names(root):
+    "No two notebooks become one page: nbdev leaves the number out of its name"
+    pages = {}
+    for p in notebooks(root): pages.setdefault(re.sub(r'^\d+[a-zA-Z]?_', '', p.stem), []).append(p.name)
+    return [f'{page}.html: made by {" and ".join(names)}' for page, names in pages.items() if len(names) > 1]
+
+CHECKS = [config_keys, config_targets, links, crossrefs, divs, cell_options, heads, page_names]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 

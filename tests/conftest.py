@@ -1,0 +1,54 @@
+"A small project without faults: each gate must pass on it, and fail when a fault is planted in it."
+import json, shutil
+import pytest
+from tools import pages
+from tools.notebooks import ROOT, clean, settings, stamp, write
+from tools.project_gate import _nbdev
+from tools.site_gate import BADGE
+
+INSTALL = '#| hide\nimport sys\nif "google.colab" in sys.modules:\n    %pip install -q "vader-nb[notebooks]"'
+PICTURE = dict(output_type='display_data', metadata={}, data={'image/png': 'iVBO', 'text/plain': ['<Figure>']})
+PRINTED = dict(output_type='stream', name='stdout', text=['4\n'])
+
+
+def markdown(text): return dict(cell_type='markdown', metadata={}, source=text, id=f'{abs(hash(text)):x}'[:8])
+def code(text, *outputs): return dict(cell_type='code', metadata={}, source=text, id=f'{abs(hash(text)):x}'[:8],
+                                      outputs=list(outputs), execution_count=None)
+
+def notebook(path, *cells, title='A notebook'):
+    "Write a clean, stamped notebook with the head that every notebook has"
+    head = f'# {title}\n\n> What it teaches\n\n[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({BADGE}{path.name})'
+    meta = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
+    nb = dict(cells=[markdown(head), code(INSTALL), *cells], metadata=meta, nbformat=4, nbformat_minor=5)
+    stamp(nb, settings()['tst_flags'].split(), force=['slow'])
+    write(clean(nb, settings()), path)
+    return path
+
+def edit(path, old, new):
+    "Plant a fault: replace text in a file, where it must stand"
+    text = path.read_text(encoding='utf-8')
+    assert old in text, f'{old!r} is not in {path}'
+    path.write_text(text.replace(old, new), encoding='utf-8')
+
+def edit_nb(path, change):
+    "Plant a fault in a notebook: `change` works on its parsed form"
+    nb = json.loads(path.read_text(encoding='utf-8'))
+    change(nb)
+    write(nb, path)
+
+@pytest.fixture
+def project(tmp_path):
+    "A faultless project: an index, a notebook that exports, one that only teaches"
+    root, nbs = tmp_path/'project', tmp_path/'project'/'nbs'
+    (root/'vader_nb'/'weights').mkdir(parents=True)
+    nbs.mkdir()
+    for n in ('settings.ini', '_quarto.yml', 'CHANGELOG.md', 'nbs/nbdev.yml', 'nbs/styles.css'): shutil.copy(ROOT/n, root/n)
+    (nbs/'_quarto.yml').symlink_to('../_quarto.yml')
+    (root/'vader_nb'/'weights'/'config.json').write_text('{}')
+    notebook(nbs/'index.ipynb', markdown('## The notebooks'), title='vader_nb')
+    notebook(nbs/'00_add.ipynb', code('#| default_exp add'), code('#| export\ndef add(a, b): return a + b'), code('print(add(2, 2))', PRINTED))
+    notebook(nbs/'10_show.ipynb', markdown('## A part {#sec-part}\n\nSee @sec-part, @fig-one and [adding](00_add.ipynb).\n\n::: {.callout-note}\nNote\n:::'),
+             code('#| label: fig-one\n#| fig-cap: "One"\n1', PICTURE), code('#| slow\nprint(4)', PRINTED), code('#| cuda\n1'))
+    _nbdev('nbdev_export', root)
+    for n, make in pages.PAGES.items(): (root/n).write_text(make(root), encoding='utf-8')
+    return root

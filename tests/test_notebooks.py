@@ -1,0 +1,70 @@
+"The runner and the collector: what runs, what is stored, and that a failing cell is seen."
+import json, os, subprocess, sys
+from pathlib import Path
+import pytest
+from conftest import code, notebook
+from tools.notebooks import ROOT, MAX_LINES, read, spawn, tidy, tidy_text
+
+
+def outputs(path): return [''.join(''.join(o.get('text', '')) for o in c['outputs']) for c in read(path)['cells'] if c['cell_type'] == 'code']
+
+CELLS = [code('print("plain")'), code('#| slow\nprint("slow")'), code('#| cuda\n#| slow\nprint("both")'),
+         code('#| eval: false\nprint("never")'), code('print("nbdev_export()")'), code('#| net\nprint("net")')]
+
+@pytest.mark.parametrize('force, shown', [('', 'plain'), ('slow', 'plain slow'), ('slow cuda', 'plain slow both'), ('net', 'plain net')])
+def test_cells_that_run(tmp_path, force, shown):
+    path = notebook(tmp_path/'00_a.ipynb', *CELLS)
+    assert spawn(path, force.split(), store=True, live=False)[0]
+    assert ' '.join(outputs(path)).split() == shown.split()
+
+@pytest.mark.parametrize('force', ['', 'slow', 'slow cuda net'])
+def test_the_same_cells_as_nbdev(tmp_path, force):
+    log = tmp_path/'log'
+    def note(i, flags): return code(f'{flags}with open({str(log)!r}, "a") as f: f.write("{i}")')
+    heads = ['', '#| slow\n', '#| cuda\n#| slow\n', '#| eval: false\n', '#|net\n', '#| echo: false\n', '# nbdev_export()\n', '#| hide\n']
+    path = notebook(tmp_path/'00_a.ipynb', *[note(i, f) for i, f in enumerate(heads)])
+    assert spawn(path, force.split(), live=False)[0]
+    ours = log.read_text()
+    log.unlink()
+    run = f'from pathlib import Path; import nbdev.test as t; t.test_nb(Path({str(path)!r}), "slow cuda net".split(), {force.split()!r})'
+    subprocess.run([sys.executable, '-c', run], check=True)
+    assert ours == log.read_text() != ''
+
+def test_skipped_cells_keep_their_outputs(tmp_path):
+    path = notebook(tmp_path/'00_a.ipynb', code('#| slow\nprint("slow")', dict(output_type='stream', name='stdout', text=['before\n'])))
+    assert spawn(path, store=True, live=False)[0]
+    assert outputs(path)[-1] == 'before\n'
+
+def test_a_failing_cell_is_shown_and_nothing_is_stored(tmp_path):
+    path = notebook(tmp_path/'00_a.ipynb', code('print("first")'), code('print("second"); assert 1 == 2, "no"'))
+    before = path.read_bytes()
+    passed, _, log = spawn(path, store=True, live=False)
+    assert not passed and path.read_bytes() == before
+    for text in ('cell 3 failed', 'assert 1 == 2', 'second', 'AssertionError: no'): assert text in log
+
+def test_a_hanging_notebook_is_killed(tmp_path):
+    passed, secs, log = spawn(notebook(tmp_path/'00_a.ipynb', code('import time; time.sleep(60)')), timeout=4, live=False)
+    assert not passed and secs < 30 and 'limit 4 s' in log
+
+def test_collector(tmp_path):
+    notebook(tmp_path/'00_good.ipynb', code('1'))
+    notebook(tmp_path/'01_bad.ipynb', code('assert 1 == 2, "no"'))
+    cmd = [sys.executable, '-m', 'pytest', '-p', 'conftest', '-p', 'no:cacheprovider', '-c', ROOT/'pyproject.toml', '--rootdir', tmp_path, '--durations-min=0', tmp_path]
+    res = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    assert res.returncode == 1 and '1 failed, 1 passed' in res.stdout.splitlines()[-1]
+    for text in ('01_bad.ipynb: cell 2 failed', 'AssertionError: no', 'call     00_good.ipynb::cells'): assert text in res.stdout
+
+def test_no_network_by_default(tmp_path):
+    cell = code('import os; print(os.environ["HF_HUB_OFFLINE"])')
+    for force, want in (('', '1'), ('net', '0')):
+        path = notebook(tmp_path/'00_a.ipynb', cell)
+        spawn(path, force.split(), store=True, live=False)
+        assert outputs(path)[-1] == f'{want}\n'
+
+def test_tidy():
+    assert tidy_text(f'{ROOT}/nbs/a.png {Path.home()}/x') == 'nbs/a.png ~/x'
+    assert tidy_text('10%|# | 1/10 [00:00<00:01, 9.1it/s]\rdone\n') == 'done\n'
+    assert tidy_text('x\n' * 500).count('\n') == MAX_LINES
+    outs = [dict(output_type='stream', name='stderr', text=['w']), dict(output_type='display_data', metadata={}, data={'application/vnd.jupyter.widget-view+json': {}}),
+            dict(output_type='execute_result', execution_count=3, metadata={}, data={'text/plain': ['1']})]
+    assert json.dumps(tidy(outs)) == json.dumps([dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['1']})])

@@ -1,0 +1,73 @@
+import os, re, subprocess, sys, zipfile
+import pytest
+from conftest import edit
+from packaging.requirements import Requirement
+from tools import project_gate
+from tools.notebooks import ROOT, settings
+
+KEYS = ('requirements', 'notebooks_requirements', 'dev_requirements')
+PINS = dict(l.split('==') for l in (ROOT/'constraints.txt').read_text().splitlines() if '==' in l)
+
+
+def requirements(key): return [Requirement(r) for r in settings()[key].split()]
+def canonical(name): return re.sub(r'[-_.]+', '-', name).lower()
+
+@pytest.mark.parametrize('check', [project_gate.versions, project_gate.weights])
+def test_package(check): assert check(ROOT) == []
+
+@pytest.mark.parametrize('check', [project_gate.versions, project_gate.weights])
+def test_faultless(project, check): assert check(project) == []
+
+@pytest.mark.parametrize('file', ['settings.ini', 'vader_nb/__init__.py', 'CHANGELOG.md'])
+def test_version_differs(project, file):
+    edit(project/file, settings()['version'], '9.9.9')
+    assert len(project_gate.versions(project)) == (2 if file == 'settings.ini' else 1)
+
+def test_pickle_among_the_weights(project):
+    (project/'vader_nb'/'weights'/'model.bin').write_bytes(b'x')
+    assert project_gate.weights(project) == ['vader_nb/weights/model.bin: only .json, .safetensors, .txt may be shipped']
+
+def test_large_weights(project):
+    (project/'vader_nb'/'weights'/'model.safetensors').write_bytes(bytes(10_000_001))
+    assert 'more than 10000000' in project_gate.weights(project)[0]
+
+@pytest.mark.parametrize('key', KEYS)
+def test_requirements_hold_for_the_tested_versions(key):
+    pins = {canonical(n): v for n, v in PINS.items()}
+    for r in requirements(key):
+        if canonical(r.name) != 'setuptools': assert r.specifier.contains(pins[canonical(r.name)]), r
+
+def test_torch_is_a_lower_bound_and_torchvision_is_absent():
+    torch = next(r for r in requirements('requirements') if r.name == 'torch')
+    assert all(s.operator == '>=' for s in torch.specifier) and 'torch' in PINS
+    assert 'torchvision' not in PINS and not any(r.name == 'torchvision' for k in KEYS for r in requirements(k))
+
+def test_nothing_imports_torchvision():
+    found = [p for p in (ROOT/'vader_nb').rglob('*.py') if re.search(r'^\s*(from|import) torchvision', p.read_text(), re.M)]
+    assert found == []
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    "The wheel of a clean copy of the project, built without network"
+    src, out = tmp_path_factory.mktemp('src'), tmp_path_factory.mktemp('wheel')
+    subprocess.run(f'git -C "{ROOT}" ls-files -z --cached --others --exclude-standard | xargs -0 tar -C "{ROOT}" -c --ignore-failed-read | tar -x -C "{src}"',
+                   shell=True, check=True)
+    subprocess.run([sys.executable, '-m', 'build', '--wheel', '--no-isolation', '--outdir', out, src], check=True,
+                   stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    return next(out.glob('*.whl'))
+
+def test_wheel_holds_every_module_and_weight(built):
+    assert project_gate.wheel(ROOT, zipfile.ZipFile(built).namelist()) == []
+
+def test_file_missing_from_the_wheel(project):
+    assert project_gate.wheel(project, ['vader_nb/__init__.py', 'vader_nb/_modidx.py', 'vader_nb/add.py']) == ['not in the wheel: vader_nb/weights/config.json']
+
+def test_wheel_works_outside_the_checkout(built, tmp_path):
+    "Its commands can be imported from the unpacked wheel"
+    zipfile.ZipFile(built).extractall(tmp_path)
+    entries = [e.split('=')[1].split(':') for e in settings()['console_scripts'].split()]
+    code = ''.join(f'from {m} import {f}\n' for m, f in entries) + 'import vader_nb; print(vader_nb.__file__, vader_nb.__version__)'
+    res = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(tmp_path)}, capture_output=True, text=True)
+    assert res.returncode == 0, res.stderr
+    assert res.stdout.split() == [str(tmp_path/'vader_nb'/'__init__.py'), settings()['version']]

@@ -1,0 +1,73 @@
+import json, os, subprocess, sys
+import pytest
+from conftest import edit, edit_nb, markdown, notebook
+from tools import site_gate
+from tools.notebooks import ROOT
+
+YML, SIDE, SHOW = '_quarto.yml', 'nbs/sidebar.yml', 'nbs/10_show.ipynb'
+
+
+@pytest.mark.parametrize('check', site_gate.CHECKS)
+def test_site(check): assert check(ROOT) == []
+
+@pytest.mark.parametrize('check', site_gate.CHECKS)
+def test_faultless(project, check): assert check(project) == []
+
+@pytest.mark.parametrize('check, file, old, new, fault', [
+    ('config_keys', YML, 'navbar:', 'navbr:', "unknown key 'navbr'"),
+    ('config_keys', YML, 'search: true', 'serch: true', "unknown key 'serch'"),
+    ('config_keys', YML, 'aria-label', 'arialabel', "unknown key 'arialabel'"),
+    ('config_keys', YML, 'style: floating', 'style: flying', "'flying' is not one of"),
+    ('config_keys', 'nbs/nbdev.yml', 'site-url', 'siteurl', "unknown key 'siteurl'"),
+    ('config_targets', YML, 'href: index.ipynb', 'href: home.ipynb', "no file 'home.ipynb'"),
+    ('config_targets', YML, 'styles.css', 'style.css', "no file 'style.css'"),
+    ('config_targets', YML, 'sidebar.yml', 'side.yml', "no file 'side.yml'"),
+    ('config_targets', YML, 'darkly', 'darkish', "unknown theme 'darkish'"),
+    ('config_targets', SIDE, '00_add.ipynb', '00_ad.ipynb', "no file '00_ad.ipynb'"),
+    ('links', SHOW, '(00_add.ipynb)', '(00_ad.ipynb)', '00_ad.ipynb: no such file'),
+    ('links', SHOW, '(00_add.ipynb)', '(00_add.ipynb#nowhere)', 'no heading #nowhere'),
+    ('links', SHOW, '[adding]', '![adding](images/no.png) [adding]', 'images/no.png: no such file'),
+    ('links', SHOW, '[adding]', "<img src='x'> <img width=\\\"9\\\" src=\\\"no.png\\\"> [adding]", 'no.png: no such file'),
+    ('links', SHOW, '(00_add.ipynb)', '(https://github.com/vader-nb/vader_nb/blob/main/NO.md)', 'no such file in the project'),
+    ('crossrefs', SHOW, '@sec-part', '@sec-other', '@sec-other has no definition'),
+    ('crossrefs', SHOW, 'label: fig-one', 'label: fig-two', '@fig-one has no definition'),
+    ('cell_options', SHOW, 'fig-cap', 'figcap', "unknown option 'figcap:'"),
+    ('cell_options', SHOW, '#| slow', '#| slo', "unknown option 'slo'"),
+    ('cell_options', SHOW, 'print(4)', 'print(4)\\n", "#| echo: false', 'does not stand at the top'),
+    ('heads', SHOW, '# A notebook', '## A notebook', 'does not open with a title'),
+    ('heads', SHOW, '> What', 'What', 'no quoted subtitle'),
+    ('heads', SHOW, 'main/nbs/10_show', 'main/nbs/10_shown', 'no Colab badge'),
+    ('heads', SHOW, '%pip install', '%pip list', 'no install cell')])
+def test_fault(project, check, file, old, new, fault):
+    edit(project/file, old, new)
+    found = getattr(site_gate, check)(project)
+    assert len(found) == 1 and fault in found[0], found
+
+@pytest.mark.parametrize('text, fault', [('::: {.panel}\nopen', 'is not closed'), ('text\n\n:::', 'closes what is not open')])
+def test_div(project, text, fault):
+    edit_nb(project/SHOW, lambda nb: nb['cells'].append(markdown(text)))
+    assert site_gate.divs(project) == [f'10_show.ipynb: a ::: div {fault}']
+
+def test_code_in_prose_is_not_checked(project):
+    edit_nb(project/SHOW, lambda nb: nb['cells'].append(markdown('`[a](b)` and\n\n```\n::: {.x}\n@fig-no [a](no.md)\n```\n\nann@fig-mail')))
+    assert site_gate.faults(project) == []
+
+def test_copied_configuration(project):
+    (project/'nbs'/'_quarto.yml').unlink()
+    (project/'nbs'/'_quarto.yml').write_text((project/YML).read_text())
+    assert site_gate.config_targets(project) == ['nbs/_quarto.yml is not a link to _quarto.yml']
+
+def test_two_notebooks_for_one_page(project):
+    notebook(project/'nbs'/'20_show.ipynb')
+    assert site_gate.page_names(project) == ['show.html: made by 10_show.ipynb and 20_show.ipynb']
+
+def test_what_quarto_is_given(project):
+    "nbdev's processing keeps exported code, drops plumbing, executes nothing and copies the configuration"
+    edit(project/'nbs'/'10_show.ipynb', '"1"', '"import sys\\n",\n    "sys.exit(1)"')
+    (project/'proc.py').write_text('if __name__ == "__main__":\n    from nbdev.serve import proc_nbs\n    proc_nbs()')
+    subprocess.run([sys.executable, 'proc.py'], cwd=project, check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    made = project/'_proc'
+    assert {'00_add.ipynb', '10_show.ipynb', 'index.ipynb', '_quarto.yml', 'nbdev.yml', 'sidebar.yml', 'styles.css'} <= {p.name for p in made.iterdir()}
+    assert not (made/'_quarto.yml').is_symlink()
+    text = ''.join(''.join(c['source']) for c in json.loads((made/'00_add.ipynb').read_text())['cells'])
+    assert 'def add(a, b)' in text and 'default_exp' not in text and 'google.colab' not in text
