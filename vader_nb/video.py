@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 def _check_float(x, name, layout):
     "Raise `TypeError` unless `x` is a floating point tensor"
     if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{name} is a {type(x).__name__}; expected a float tensor {layout} in [0, 1]")
+        raise TypeError(f"{name} is of type {type(x).__name__}; expected a float tensor {layout} in [0, 1]")
     if not x.is_floating_point():
         hint = "; convert bytes with from_uint8" if x.dtype == torch.uint8 else ""
         raise TypeError(f"{name} has dtype {x.dtype}; expected a float tensor {layout} in [0, 1]{hint}")
@@ -153,6 +153,7 @@ def _check_pair(before, after):
     if before.shape != after.shape:
         raise ValueError(f"before has shape {tuple(before.shape)} and after {tuple(after.shape)}; expected one shape")
 
+# %% ../nbs/00_video.ipynb #277c7e98
 def before_after(
     before:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
     after:torch.Tensor,  # the same shape
@@ -172,7 +173,7 @@ def before_after(
         rows += [_beside([_text(l, 54), s], pad) for l, s in zip(labels, strips)]
     return _stack(rows, pad)
 
-# %% ../nbs/00_video.ipynb #30a2db64
+# %% ../nbs/00_video.ipynb #ecf136bd
 def check_out_dir(
     path, # folder to write into; made (with its parents) if absent
 )->Path:
@@ -187,6 +188,7 @@ def check_out_dir(
         raise PermissionError(f"cannot write into {path}: {e.strerror or e}; give a folder you may write to") from e
     return path
 
+# %% ../nbs/00_video.ipynb #57ed4ffe
 @contextmanager
 def atomic_path(
     path, # where the file shall be in the end; its folder is made if absent
@@ -201,7 +203,7 @@ def atomic_path(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_video.ipynb #f21ccea2
+# %% ../nbs/00_video.ipynb #74212856
 def _check_suffix(path, allowed):
     "`path` as a `Path`; `ValueError` unless its suffix is one of `allowed`"
     path = Path(path)
@@ -215,11 +217,11 @@ def write_image(
     "Write a picture, whole or not at all; `ValueError` for another suffix, `TypeError` if not a PIL image"
     path = _check_suffix(path, (".png", ".jpg", ".jpeg", ".webp"))
     if not isinstance(image, Image.Image):
-        raise TypeError(f"image is a {type(image).__name__}; expected a PIL image, e.g. contact_sheet(frames)")
+        raise TypeError(f"image is of type {type(image).__name__}; expected a PIL image, e.g. contact_sheet(frames)")
     with atomic_path(path) as tmp: image.save(tmp)
     return path
 
-# %% ../nbs/00_video.ipynb #d08534a7
+# %% ../nbs/00_video.ipynb #4321c4b8
 def _mediapy():
     "mediapy with the ffmpeg of imageio-ffmpeg; `ImportError` says what to install"
     try: import imageio_ffmpeg, mediapy
@@ -238,7 +240,7 @@ def _encode(path, video, fps, codec="h264"):
     opts = {} if codec == "gif" else dict(qp=18, ffmpeg_args=["-threads", "1", "-movflags", "+faststart"])
     _mediapy().write_video(path, video, fps=fps, codec=codec, **opts)
 
-# %% ../nbs/00_video.ipynb #26f589af
+# %% ../nbs/00_video.ipynb #d77dd9e2
 def _as_batch(frames, name="frames"):
     "(F, 3, H, W) or (B, F, 3, H, W) as a checked batch"
     one = isinstance(frames, torch.Tensor) and frames.ndim == 4
@@ -249,6 +251,7 @@ def _check_play(fps, scale):
     if not fps > 0: raise ValueError(f"fps is {fps}; expected frames per second > 0")
     if not scale > 0: raise ValueError(f"scale is {scale}; expected a number > 0")
 
+# %% ../nbs/00_video.ipynb #a81e7229
 def write_video(
     path,                # .mp4 (h264) or .gif
     frames:torch.Tensor, # (F, 3, H, W), or (B, F, 3, H, W) tiled side by side; float in [0, 1]
@@ -262,9 +265,11 @@ def write_video(
     _check_play(fps, scale), _check_layout(1, scale, pad)
     tiles = [_enlarge(v, scale) for v in to_uint8(frames)]
     video = np.stack([np.asarray(_beside([Image.fromarray(t) for t in f], pad)) for f in zip(*tiles)])
-    with atomic_path(path) as tmp: _encode(tmp, _enlarge(video, 1), fps, "gif" if path.suffix.lower() == ".gif" else "h264")
+    codec = "gif" if path.suffix.lower() == ".gif" else "h264"
+    with atomic_path(path) as tmp: _encode(tmp, _enlarge(video, 1), fps, codec)
     return path
 
+# %% ../nbs/00_video.ipynb #f732b2a3
 def read_video(
     path, # a video file, any format that ffmpeg reads
 )->torch.Tensor: # (F, 3, H, W) float32 in [0, 1]
@@ -275,7 +280,7 @@ def read_video(
     except RuntimeError as e: raise ValueError(f"{path} cannot be read as a video") from e
     return from_uint8(video)
 
-# %% ../nbs/00_video.ipynb #9a5fd0b5
+# %% ../nbs/00_video.ipynb #f77eb202
 def _html(video, fps, caption):
     "An HTML player for (F, H, W, 3) uint8"
     with tempfile.TemporaryDirectory() as d:
@@ -290,6 +295,7 @@ def _show(videos, fps, scale, captions):
     players = "".join(_html(_enlarge(v, scale), fps, c) for v, c in zip(videos, captions))
     display(HTML(f'<div style="display:flex; flex-wrap:wrap; gap:8px; font-size:12px">{players}</div>'))
 
+# %% ../nbs/00_video.ipynb #d345a7c7
 def show_video(
     frames:torch.Tensor, # (F, 3, H, W) or (B, F, 3, H, W) float in [0, 1]
     fps:float=8,         # frames per second
@@ -301,7 +307,7 @@ def show_video(
     _check_play(fps, scale)
     _show(list(to_uint8(frames)), fps, scale, _check_captions(captions, len(frames)))
 
-# %% ../nbs/00_video.ipynb #e064092f
+# %% ../nbs/00_video.ipynb #495fcc99
 def show_pair(
     before:torch.Tensor, # (F, 3, H, W) or (B, F, 3, H, W) float in [0, 1]
     after:torch.Tensor,  # the same shape
