@@ -135,15 +135,15 @@ def add_rewards(
     def added(frames, prompts):
         (sa, pa), (sb, pb) = a.with_parts(frames, prompts), b.with_parts(frames, prompts)
         return sa + sb, pa | pb
-    return Reward(added, f"{a.name} + {b.name}", a.leaves | b.leaves)
+    return Reward(added, f"{a.name} + {b.name}".replace("+ -", "- "), a.leaves | b.leaves)
 
 # %% ../../nbs/20_rewards.ipynb #c508583f
 def _scale(reward, w):
     "`w*reward`, bracketing the name of a sum"
     if isinstance(w, bool) or not isinstance(w, (int, float)) or not math.isfinite(w): raise TypeError(
         f"reward {reward.name!r} can be multiplied by a finite number, got {w!r:.80}")
-    name = f"({reward.name})" if " + " in reward.name else reward.name
-    return map_reward(reward, lambda s: w*s, f"{w:g}*{name}")
+    name = f"({reward.name})" if " + " in reward.name or " - " in reward.name else reward.name
+    return map_reward(reward, lambda s: w*s, f"-{name}" if w == -1 else f"{w:g}*{name}")
 
 def _to(reward, *args, **kw):
     "Move the networks inside the reward, in place, as `nn.Module.to`"
@@ -154,6 +154,7 @@ Reward.__add__ = Reward.__radd__ = add_rewards
 Reward.__mul__ = Reward.__rmul__ = _scale
 Reward.__neg__ = lambda self: _scale(self, -1)
 Reward.__sub__ = lambda self, other: add_rewards(self, _scale(as_reward(other), -1))
+Reward.__rsub__ = lambda self, other: add_rewards(other, _scale(self, -1))
 Reward.to = _to
 
 # %% ../../nbs/20_rewards.ipynb #abccf4a1
