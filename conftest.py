@@ -20,7 +20,9 @@ class NotebookItem(pytest.Item):
     def reportinfo(self): return self.path, 0, self.path.name
 
 def pytest_collect_file(file_path, parent):
-    if file_path.suffix == '.ipynb' and file_path.name[0] not in '._': return Notebook.from_parent(parent, path=file_path)
+    if file_path.suffix == '.ipynb' and file_path.name[0] not in '._':
+        return Notebook.from_parent(parent, path=file_path)
 
 def pytest_addoption(parser):
-    parser.addoption('--nb-flags', default='', help='test flags of notebook cells to run that are normally skipped, as "slow cuda"')
+    parser.addoption('--nb-flags', default='',
+                     help='test flags of notebook cells to run that are normally skipped, as "slow cuda"')

@@ -8,16 +8,23 @@ from tools.site_gate import BADGE
 
 INSTALL = '#| hide\nimport sys\nif "google.colab" in sys.modules:\n    %pip install -q "vader-nb[notebooks]"'
 PICTURE = dict(output_type='display_data', metadata={}, data={'image/png': 'iVBO', 'text/plain': ['<Figure>']})
+PART = '''## A part {#sec-part}
+
+See @sec-part, @fig-one and [adding](00_add.ipynb).
+
+::: {.callout-note}
+Note
+:::'''
 PRINTED = dict(output_type='stream', name='stdout', text=['4\n'])
 
 
-def markdown(text): return dict(cell_type='markdown', metadata={}, source=text, id=f'{abs(hash(text)):x}'[:8])
-def code(text, *outputs): return dict(cell_type='code', metadata={}, source=text, id=f'{abs(hash(text)):x}'[:8],
-                                      outputs=list(outputs), execution_count=None)
+def _cell(kind, text): return dict(cell_type=kind, metadata={}, source=text, id=f'{abs(hash(text)):x}'[:8])
+def markdown(text): return _cell('markdown', text)
+def code(text, *outputs): return dict(_cell('code', text), outputs=list(outputs), execution_count=None)
 
 def notebook(path, *cells, title='A notebook'):
     "Write a clean, stamped notebook with the head that every notebook has"
-    head = f'# {title}\n\n> What it teaches\n\n[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({BADGE}{path.name})'
+    head = f'# {title}\n\n> What it teaches\n\n[![Open in Colab](https://a.org/badge.svg)]({BADGE}{path.name})'
     meta = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     nb = dict(cells=[markdown(head), code(INSTALL), *cells], metadata=meta, nbformat=4, nbformat_minor=5)
     stamp(nb, settings()['tst_flags'].split(), force=['slow'])
@@ -37,18 +44,26 @@ def edit_nb(path, change):
     write(nb, path)
 
 @pytest.fixture
-def project(tmp_path):
+def project(template, tmp_path):
+    "A faultless project of one's own"
+    return shutil.copytree(template, tmp_path/'project', symlinks=True)
+
+@pytest.fixture(scope='session')
+def template(tmp_path_factory):
     "A faultless project: an index, a notebook that exports, one that only teaches"
-    root, nbs = tmp_path/'project', tmp_path/'project'/'nbs'
+    root = tmp_path_factory.mktemp('template')
+    nbs = root/'nbs'
     (root/'vader_nb'/'weights').mkdir(parents=True)
     nbs.mkdir()
-    for n in ('settings.ini', '_quarto.yml', 'CHANGELOG.md', 'nbs/nbdev.yml', 'nbs/styles.css'): shutil.copy(ROOT/n, root/n)
+    for n in ('settings.ini', '_quarto.yml', 'CHANGELOG.md', 'nbs/nbdev.yml', 'nbs/styles.css'):
+        shutil.copy(ROOT/n, root/n)
     (nbs/'_quarto.yml').symlink_to('../_quarto.yml')
     (root/'vader_nb'/'weights'/'config.json').write_text('{}')
     notebook(nbs/'index.ipynb', markdown('## The notebooks'), title='vader_nb')
-    notebook(nbs/'00_add.ipynb', code('#| default_exp add'), code('#| export\ndef add(a, b): return a + b'), code('print(add(2, 2))', PRINTED))
-    notebook(nbs/'10_show.ipynb', markdown('## A part {#sec-part}\n\nSee @sec-part, @fig-one and [adding](00_add.ipynb).\n\n::: {.callout-note}\nNote\n:::'),
-             code('#| label: fig-one\n#| fig-cap: "One"\n1', PICTURE), code('#| slow\nprint(4)', PRINTED), code('#| cuda\n1'))
+    notebook(nbs/'00_add.ipynb', code('#| default_exp add'), code('#| export\ndef add(a, b): return a + b'),
+             code('print(add(2, 2))', PRINTED))
+    notebook(nbs/'10_show.ipynb', markdown(PART), code('#| label: fig-one\n#| fig-cap: "One"\n1', PICTURE),
+             code('#| slow\nprint(4)', PRINTED), code('#| cuda\n1'))
     _nbdev('nbdev_export', root)
     for n, make in pages.PAGES.items(): (root/n).write_text(make(root), encoding='utf-8')
     return root

@@ -27,18 +27,20 @@ def test_source_not_a_list_of_lines(project, source):
     edit_nb(project/NB, lambda nb: nb['cells'][4].update(source=source))
     assert sources(project) == ['00_add.ipynb: cell 4: source is not a list of lines']
 
-@pytest.mark.parametrize('text', ['/home/ann/x.png', 'saved to /root/run/a.mp4', '/Users/ann/x', '"/work/main/nbs"', r'C:\Users\ann', '/tmp/tmpa1b2c3d4/x'])
+@pytest.mark.parametrize('text', ['/home/ann/x.png', 'saved to /root/run/a.mp4', '/Users/ann/x', '"/work/main/nbs"',
+                                  r'C:\Users\ann', '/tmp/tmpa1b2c3d4/x'])
 def test_local_path(project, text):
     edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append({**PRINTED, 'text': [text]}))
     assert len(outputs(project)) == 1 and 'local path' in outputs(project)[0]
 
-@pytest.mark.parametrize('text', ['https://a.org/home/x', 'and/or', 'out/root/x', 'src="data:video/mp4;base64,AA/root/home/x=="'])
+@pytest.mark.parametrize('text', ['https://a.org/home/x', 'and/or', 'out/root/x', 'data:video/mp4;base64,AA/root/home/x=='])
 def test_not_a_local_path(project, text):
     edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append({**PRINTED, 'text': [text]}))
     assert outputs(project) == []
 
 def test_stored_error(project):
-    edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append(dict(output_type='error', ename='KeyError', evalue='x', traceback=[])))
+    error = dict(output_type='error', ename='KeyError', evalue='x', traceback=[])
+    edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append(error))
     assert outputs(project) == ['00_add.ipynb: cell 4: stored error KeyError']
 
 def test_large_notebook(project):

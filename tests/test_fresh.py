@@ -8,7 +8,8 @@ def test_stored_outputs_belong_to_the_code(): assert fresh(ROOT) == []
 
 def test_faultless(project): assert fresh(project) == []
 
-@pytest.mark.parametrize('nb, old, new, group', [('00_add.ipynb', 'add(2, 2)', 'add(2, 3)', 'code'), ('10_show.ipynb', 'print(4)', 'print(5)', 'slow')])
+@pytest.mark.parametrize('nb, old, new, group', [('00_add.ipynb', 'add(2, 2)', 'add(2, 3)', 'code'),
+                                                 ('10_show.ipynb', 'print(4)', 'print(5)', 'slow')])
 def test_edited_code(project, nb, old, new, group):
     edit(project/'nbs'/nb, old, new)
     assert fresh(project) == [f'{nb}: outputs are not of the present code: {group} (python tools/notebooks.py run)']

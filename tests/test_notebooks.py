@@ -1,17 +1,20 @@
 "The runner and the collector: what runs, what is stored, and that a failing cell is seen."
-import json, os, subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
 import pytest
-from conftest import code, notebook
-from tools.notebooks import ROOT, MAX_LINES, read, spawn, tidy, tidy_text
+from conftest import PRINTED, code, notebook
+from tools.notebooks import ROOT, MAX_LINES, WIDGET, read, spawn, tidy, tidy_text
 
 
-def outputs(path): return [''.join(''.join(o.get('text', '')) for o in c['outputs']) for c in read(path)['cells'] if c['cell_type'] == 'code']
+def outputs(path):
+    "What each code cell printed"
+    return [''.join(''.join(o.get('text', '')) for o in c['outputs']) for c in read(path)['cells'] if 'outputs' in c]
 
 CELLS = [code('print("plain")'), code('#| slow\nprint("slow")'), code('#| cuda\n#| slow\nprint("both")'),
          code('#| eval: false\nprint("never")'), code('print("nbdev_export()")'), code('#| net\nprint("net")')]
 
-@pytest.mark.parametrize('force, shown', [('', 'plain'), ('slow', 'plain slow'), ('slow cuda', 'plain slow both'), ('net', 'plain net')])
+@pytest.mark.parametrize('force, shown', [('', 'plain'), ('slow', 'plain slow'), ('slow cuda', 'plain slow both'),
+                                          ('net', 'plain net')])
 def test_cells_that_run(tmp_path, force, shown):
     path = notebook(tmp_path/'00_a.ipynb', *CELLS)
     assert spawn(path, force.split(), store=True, live=False)[0]
@@ -21,17 +24,20 @@ def test_cells_that_run(tmp_path, force, shown):
 def test_the_same_cells_as_nbdev(tmp_path, force):
     log = tmp_path/'log'
     def note(i, flags): return code(f'{flags}with open({str(log)!r}, "a") as f: f.write("{i}")')
-    heads = ['', '#| slow\n', '#| cuda\n#| slow\n', '#| eval: false\n', '#|net\n', '#| echo: false\n', '# nbdev_export()\n', '#| hide\n']
+    heads = ['', '#| slow\n', '#| cuda\n#| slow\n', '#| eval: false\n', '#|net\n', '#| echo: false\n',
+             '# nbdev_export()\n', '#| hide\n']
     path = notebook(tmp_path/'00_a.ipynb', *[note(i, f) for i, f in enumerate(heads)])
     assert spawn(path, force.split(), live=False)[0]
     ours = log.read_text()
     log.unlink()
-    run = f'from pathlib import Path; import nbdev.test as t; t.test_nb(Path({str(path)!r}), "slow cuda net".split(), {force.split()!r})'
+    run = f'''from pathlib import Path
+import nbdev.test
+nbdev.test.test_nb(Path({str(path)!r}), ["slow", "cuda", "net"], {force.split()!r})'''
     subprocess.run([sys.executable, '-c', run], check=True)
     assert ours == log.read_text() != ''
 
 def test_skipped_cells_keep_their_outputs(tmp_path):
-    path = notebook(tmp_path/'00_a.ipynb', code('#| slow\nprint("slow")', dict(output_type='stream', name='stdout', text=['before\n'])))
+    path = notebook(tmp_path/'00_a.ipynb', code('#| slow\nprint("slow")', {**PRINTED, 'text': ['before\n']}))
     assert spawn(path, store=True, live=False)[0]
     assert outputs(path)[-1] == 'before\n'
 
@@ -49,10 +55,12 @@ def test_a_hanging_notebook_is_killed(tmp_path):
 def test_collector(tmp_path):
     notebook(tmp_path/'00_good.ipynb', code('1'))
     notebook(tmp_path/'01_bad.ipynb', code('assert 1 == 2, "no"'))
-    cmd = [sys.executable, '-m', 'pytest', '-p', 'conftest', '-p', 'no:cacheprovider', '-c', ROOT/'pyproject.toml', '--rootdir', tmp_path, '--durations-min=0', tmp_path]
+    cmd = [sys.executable, '-m', 'pytest', '-p', 'conftest', '-p', 'no:cacheprovider', '-c', ROOT/'pyproject.toml',
+           '--rootdir', tmp_path, '--durations-min=0', tmp_path]
     res = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     assert res.returncode == 1 and '1 failed, 1 passed' in res.stdout.splitlines()[-1]
-    for text in ('01_bad.ipynb: cell 2 failed', 'AssertionError: no', 'call     00_good.ipynb::cells'): assert text in res.stdout
+    for text in ('01_bad.ipynb: cell 2 failed', 'AssertionError: no', 'call     00_good.ipynb::cells'):
+        assert text in res.stdout
 
 def test_no_network_by_default(tmp_path):
     cell = code('import os; print(os.environ["HF_HUB_OFFLINE"])')
@@ -65,6 +73,6 @@ def test_tidy():
     assert tidy_text(f'{ROOT}/nbs/a.png {Path.home()}/x') == 'nbs/a.png ~/x'
     assert tidy_text('10%|# | 1/10 [00:00<00:01, 9.1it/s]\rdone\n') == 'done\n'
     assert tidy_text('x\n' * 500).count('\n') == MAX_LINES
-    outs = [dict(output_type='stream', name='stderr', text=['w']), dict(output_type='display_data', metadata={}, data={'application/vnd.jupyter.widget-view+json': {}}),
-            dict(output_type='execute_result', execution_count=3, metadata={}, data={'text/plain': ['1']})]
-    assert json.dumps(tidy(outs)) == json.dumps([dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['1']})])
+    result = dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['1']})
+    widget = dict(output_type='display_data', metadata={}, data={WIDGET: {}})
+    assert tidy([{**PRINTED, 'name': 'stderr'}, widget, {**result, 'execution_count': 3}]) == [result]

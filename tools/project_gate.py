@@ -10,7 +10,8 @@ from tools.notebooks import ROOT, notebooks, read, settings, stale
 
 MAX_NOTEBOOK, MAX_WEIGHTS = 1_000_000, 10_000_000  # bytes
 WEIGHTS = {'.safetensors', '.json', '.txt'}
-LOCAL = re.compile(r'(?<![\w.:~/-])/(?:home|root|work|workspace|Users|mnt|opt|private|var/folders|tmp/tmp)[\w]*/?[\w./-]*|\b[A-Z]:\\Users\\')
+LOCAL = re.compile(r'(?<![\w.:~/-])/(?:home|root|work|workspace|Users|mnt|opt|private|var/folders|tmp/tmp)\w*/?[\w./-]*'
+                   r'|\b[A-Z]:\\Users\\')
 
 
 def _copy(root, tmp):
@@ -27,7 +28,8 @@ def _nbdev(command, cwd):
     exe = Path(sysconfig.get_path('scripts'))/command
     subprocess.run([exe], cwd=cwd, env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
-def _modules(root): return {p.relative_to(root).as_posix(): p.read_text(encoding='utf-8') for p in Path(root, 'vader_nb').rglob('*.py')}
+def _modules(root):
+    return {p.relative_to(root).as_posix(): p.read_text(encoding='utf-8') for p in Path(root, 'vader_nb').rglob('*.py')}
 
 def export(root):
     "The modules are what the notebooks export"
@@ -37,7 +39,8 @@ def export(root):
         ours, made = _modules(root), _modules(tmp)
     return ([f'{n}: not exported (nbdev_export writes it)' for n in sorted(made.keys() - ours.keys())]
             + [f'{n}: no notebook exports it' for n in sorted(ours.keys() - made.keys())]
-            + [f'{n}: differs from its notebook (nbdev_export writes it)' for n in sorted(made) if n in ours and ours[n] != made[n]])
+            + [f'{n}: differs from its notebook (nbdev_export writes it)'
+               for n in sorted(made) if n in ours and ours[n] != made[n]])
 
 def clean(root):
     "nbdev_clean leaves every notebook as it is"
@@ -79,13 +82,14 @@ def weights(root):
     "The shipped weights are small, and files that run no code when loaded"
     files = [p for p in Path(root, 'vader_nb').rglob('weights/**/*') if p.is_file()]
     total = sum(p.stat().st_size for p in files)
-    faults = [f'{p.relative_to(root)}: only {", ".join(sorted(WEIGHTS))} may be shipped' for p in files if p.suffix not in WEIGHTS]
+    faults = [f'{p.relative_to(root)}: only {", ".join(sorted(WEIGHTS))} may be shipped'
+              for p in files if p.suffix not in WEIGHTS]
     return faults + [f'weights: {total} bytes in all, more than {MAX_WEIGHTS}'] * (total > MAX_WEIGHTS)
 
 def wheel(root, names):
     "`names`, the files of a wheel, hold every module and weight file of the package"
-    files = [p.relative_to(root).as_posix() for p in Path(root, 'vader_nb').rglob('*')
-             if p.is_file() and (p.suffix == '.py' or 'weights' in p.parts)]
+    files = [p.relative_to(root).as_posix() for pattern in ('**/*.py', '**/weights/**/*')
+             for p in Path(root, 'vader_nb').glob(pattern) if p.is_file()]
     return [f'not in the wheel: {n}' for n in sorted(set(files) - set(names))]
 
 def versions(root):

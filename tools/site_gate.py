@@ -13,15 +13,16 @@ from tools.notebooks import ROOT, directives, notebooks, read, settings, source
 
 # What the yml files may say: nested dicts of known keys, True for any value, a set for an enumeration
 NAV = dict(text=True, href=True, icon=True, menu=True, **{'aria-label': True})
-HTML = dict(theme=True, css=True, toc={True, False}, **{'toc-depth': True, 'code-copy': {True, False, 'hover'},
-            'code-fold': {True, False, 'show'}, 'keep-md': {True, False}, 'html-math-method': True, 'number-sections': {True, False}})
+BOOL = {True, False}
+HTML = {'theme': True, 'css': True, 'toc': BOOL, 'toc-depth': True, 'code-copy': {True, False, 'hover'},
+        'code-fold': {True, False, 'show'}, 'keep-md': BOOL, 'html-math-method': True, 'number-sections': BOOL}
 SITE = {'title': True, 'site-url': True, 'description': True, 'repo-branch': True, 'repo-url': True, 'favicon': True,
-        'twitter-card': {True, False}, 'open-graph': {True, False}, 'repo-actions': True, 'page-navigation': {True, False},
+        'twitter-card': BOOL, 'open-graph': BOOL, 'repo-actions': True, 'page-navigation': BOOL,
         'search': True, 'page-footer': True,
-        'navbar': {'background': True, 'search': {True, False}, 'title': True, 'logo': True, 'left': [NAV], 'right': [NAV]},
-        'sidebar': {'style': {'floating', 'docked'}, 'search': {True, False}, 'contents': True}}
+        'navbar': {'background': True, 'search': BOOL, 'title': True, 'logo': True, 'left': [NAV], 'right': [NAV]},
+        'sidebar': {'style': {'floating', 'docked'}, 'search': BOOL, 'contents': True}}
 KEYS = {'project': {'type': {'website'}, 'output-dir': True, 'resources': True}, 'format': {'html': HTML, 'commonmark': True},
-        'website': SITE, 'execute': {'enabled': {True, False}}, 'metadata-files': True}
+        'website': SITE, 'execute': {'enabled': BOOL}, 'metadata-files': True}
 THEMES = set('''default cerulean cosmo cyborg darkly flatly journal litera lumen lux materia minty morph pulse quartz
     sandstone simplex sketchy slate solar spacelab superhero united vapor yeti zephyr'''.split())
 OPTIONS = set('''default_exp export exporti exports hide hide_line filter_stream exec_doc
@@ -30,7 +31,8 @@ OPTIONS = set('''default_exp export exporti exports hide hide_line filter_stream
     tbl-cap: tbl-subcap: lst-cap: lst-label:'''.split())
 REF = r'(?:fig|tbl|sec|eq|lst|thm|def)-[\w-]+'
 BADGE = 'https://colab.research.google.com/github/vader-nb/vader_nb/blob/main/nbs/'
-BLOB = re.compile(r'https://(?:colab\.research\.google\.com/github|github\.com)/vader-nb/vader_nb/(?:blob|tree)/main/([^)#?"\s]+)')
+BLOB = re.compile(r'https://(?:colab\.research\.google\.com/github|github\.com)/vader-nb/vader_nb/(?:blob|tree)/main/'
+                  r'([^)#?"\s]+)')
 
 
 def _nbs(root): return [(p, read(p)) for p in notebooks(root)]
@@ -54,7 +56,8 @@ def _bad_keys(d, known, at):
     if isinstance(known, set): return [] if d in known else [f'{at}: {d!r} is not one of {sorted(map(str, known))}']
     if known is True: return []
     if not isinstance(d, dict): return [f'{at}: expected keys {sorted(known)}, found {d!r}']
-    return [f for k, v in d.items() for f in (_bad_keys(v, known[k], f'{at}: {k}') if k in known else [f'{at}: unknown key {k!r}'])]
+    return [f for k, v in d.items()
+            for f in (_bad_keys(v, known[k], f'{at}: {k}') if k in known else [f'{at}: unknown key {k!r}'])]
 
 def config_keys(root):
     "Every key of the yml files is known"
@@ -69,7 +72,8 @@ def _targets(x):
 def config_targets(root):
     "Every target of the navbar, sidebar, stylesheet, logo and metadata files exists; themes are known"
     faults, nbs = [], Path(root)/'nbs'
-    if (nbs/'_quarto.yml').resolve() != (Path(root)/'_quarto.yml').resolve(): faults.append('nbs/_quarto.yml is not a link to _quarto.yml')
+    if (nbs/'_quarto.yml').resolve() != (Path(root)/'_quarto.yml').resolve():
+        faults.append('nbs/_quarto.yml is not a link to _quarto.yml')
     for name, d in configs(root):
         site, html = d.get('website', {}), d.get('format', {}).get('html', {})
         navbar, theme = site.get('navbar', {}), html.get('theme', {})
@@ -103,7 +107,8 @@ def links(root):
     slugs = {p: _slugs(nb) for p, nb in nbs}
     for p, nb in nbs:
         text = prose(nb)
-        found = re.findall(r'\]\(<?([^)\s>]+)>?(?: +"[^"]*")?\)', text) + re.findall(r'<(?:img|a|video|source)\s[^>]*?(?:src|href)="([^"]+)"', text)
+        found = re.findall(r'\]\(<?([^)\s>]+)>?(?: +"[^"]*")?\)', text)
+        found += re.findall(r'<(?:img|a|video|source)\s[^>]*?(?:src|href)="([^"]+)"', text)
         faults += [f'{p.name}: {t}: {why}' for t in found if (why := _link_fault(root, p, t, slugs))]
     return faults
 
@@ -111,9 +116,11 @@ def crossrefs(root):
     "Every @fig-x, @sec-x, ... has a definition in its notebook"
     faults = []
     for p, nb in _nbs(root):
+        text = prose(nb)
         code = '\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'code')
-        defined = set(re.findall(r'\{#(' + REF + ')', prose(nb))) | set(re.findall(r'^#\| *label: *(' + REF + ')', code, re.M))
-        faults += [f'{p.name}: @{r} has no definition' for r in re.findall(r'(?<![\w.])@(' + REF + ')', prose(nb)) if r not in defined]
+        defined = set(re.findall(r'\{#(' + REF + ')', text)) | set(re.findall(r'^#\| *label: *(' + REF + ')', code, re.M))
+        faults += [f'{p.name}: @{r} has no definition'
+                   for r in re.findall(r'(?<![\w.])@(' + REF + ')', text) if r not in defined]
     return faults
 
 def divs(root):
