@@ -197,7 +197,9 @@ def alpha_bars(
     scheduler, # DDIMScheduler or DDPMScheduler of diffusers, after set_timesteps
     t,         # one of scheduler.timesteps
 )->tuple:      # (alpha_bar, alpha_bar_prev), two 0-dim tensors
-    "The two levels of a scheduler's step at `t`, by its own rule; `ValueError` before set_timesteps or for a strange t"
+    "The two levels of a scheduler's step at `t`, by its own rule; `ValueError` for another scheduler or a strange t"
+    if hasattr(scheduler, "sigmas") or not hasattr(scheduler, "alphas_cumprod"):
+        raise ValueError(f"{type(scheduler).__name__} does not step in alpha_bar; expected DDIMScheduler or DDPMScheduler")
     if getattr(scheduler, "num_inference_steps", None) is None:
         raise ValueError("the scheduler has no timesteps yet; call scheduler.set_timesteps(n) first")
     if int(t) not in scheduler.timesteps.tolist():
