@@ -3,7 +3,11 @@ import pytest
 from tools.notebooks import spawn
 
 
-class NotebookFailed(Exception): pass
+class NotebookFailed(Exception):
+    def __init__(self, log):
+        "The error stands in the first line too, which pytest's summary shows"
+        lines = [l for l in log.splitlines() if l.strip('= ')]
+        super().__init__(f'{lines[-1] if lines else "no output"}\n{log}')
 
 class Notebook(pytest.File):
     def collect(self): yield NotebookItem.from_parent(self, name='cells')

@@ -2,9 +2,11 @@
 import os, subprocess, sys
 from pathlib import Path
 import pytest
-from conftest import PRINTED, code, notebook
-from tools.notebooks import ROOT, MAX_LINES, WIDGET, read, spawn, tidy, tidy_text
+from conftest import PRINTED, code, edit, notebook
+from tools.notebooks import ROOT, MAX_LINES, WIDGET, read, settings, spawn, stale, tidy, tidy_text
 
+
+FLAGS = settings()['tst_flags'].split()
 
 def outputs(path):
     "What each code cell printed"
@@ -39,7 +41,14 @@ nbdev.test.test_nb(Path({str(path)!r}), ["slow", "cuda", "net"], {force.split()!
 def test_skipped_cells_keep_their_outputs(tmp_path):
     path = notebook(tmp_path/'00_a.ipynb', code('#| slow\nprint("slow")', {**PRINTED, 'text': ['before\n']}))
     assert spawn(path, store=True, live=False)[0]
-    assert outputs(path)[-1] == 'before\n'
+    assert outputs(path)[-1] == 'before\n' and stale(read(path), FLAGS) == []
+
+def test_stored_outputs_are_stamped(tmp_path):
+    path = notebook(tmp_path/'00_a.ipynb', code('print(1)'), code('#| slow\nprint("slow")', PRINTED))
+    edit(path, 'print', 'print  ')
+    assert stale(read(path), FLAGS) == ['code', 'slow']
+    assert spawn(path, store=True, live=False)[0] and stale(read(path), FLAGS) == ['slow']
+    assert spawn(path, ['slow'], store=True, live=False)[0] and stale(read(path), FLAGS) == []
 
 def test_a_failing_cell_is_shown_and_nothing_is_stored(tmp_path):
     path = notebook(tmp_path/'00_a.ipynb', code('print("first")'), code('print("second"); assert 1 == 2, "no"'))
@@ -49,7 +58,8 @@ def test_a_failing_cell_is_shown_and_nothing_is_stored(tmp_path):
     for text in ('cell 3 failed', 'assert 1 == 2', 'second', 'AssertionError: no'): assert text in log
 
 def test_a_hanging_notebook_is_killed(tmp_path):
-    passed, secs, log = spawn(notebook(tmp_path/'00_a.ipynb', code('import time; time.sleep(60)')), timeout=4, live=False)
+    path = notebook(tmp_path/'00_a.ipynb', code('import subprocess\nsubprocess.run(["sleep", "60"])'))
+    passed, secs, log = spawn(path, timeout=4, live=False)
     assert not passed and secs < 30 and 'limit 4 s' in log
 
 def test_collector(tmp_path):
@@ -57,9 +67,10 @@ def test_collector(tmp_path):
     notebook(tmp_path/'01_bad.ipynb', code('assert 1 == 2, "no"'))
     cmd = [sys.executable, '-m', 'pytest', '-p', 'conftest', '-p', 'no:cacheprovider', '-c', ROOT/'pyproject.toml',
            '--rootdir', tmp_path, '--durations-min=0', tmp_path]
-    res = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'COLUMNS': '200'}
+    res = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, env=env)
     assert res.returncode == 1 and '1 failed, 1 passed' in res.stdout.splitlines()[-1]
-    for text in ('01_bad.ipynb: cell 2 failed', 'AssertionError: no', 'call     00_good.ipynb::cells'):
+    for text in ('01_bad.ipynb: cell 2 failed', ' - AssertionError: no', 'call     00_good.ipynb::cells'):
         assert text in res.stdout
 
 def test_no_network_by_default(tmp_path):

@@ -6,7 +6,7 @@
     python tools/notebooks.py check                                do the stored outputs belong to the code?
     python tools/notebooks.py clean                                nbdev's cleaning, sources as lists of lines
 """
-import argparse, hashlib, json, os, re, subprocess, sys, tempfile, time
+import argparse, hashlib, json, os, re, signal, subprocess, sys, tempfile, time
 from configparser import ConfigParser
 from pathlib import Path
 from threading import Timer
@@ -150,6 +150,11 @@ def execute(path, force=(), store=False):
         write(clean(nb, cfg), path)
     return True
 
+def _kill(p):
+    "End the process `p` and those that it started"
+    try: os.killpg(p.pid, signal.SIGKILL)
+    except ProcessLookupError: pass
+
 def spawn(path, force=(), store=False, timeout=600, live=True):
     "`execute` in a fresh process, off line unless `force` has 'net': (passed, seconds, what it printed)"
     cmd = [sys.executable, __file__, '_exec', str(path), '--flags', ' '.join(force)] + ['--store'] * store
@@ -157,14 +162,17 @@ def spawn(path, force=(), store=False, timeout=600, live=True):
     if 'net' in force: env.update(HF_HUB_OFFLINE='0', TRANSFORMERS_OFFLINE='0')
     t, log = time.time(), []
     p = subprocess.Popen(cmd, env=env, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, text=True, errors='replace')
-    timer = Timer(timeout, p.kill)
+                         stderr=subprocess.STDOUT, text=True, errors='replace', start_new_session=True)
+    timer = Timer(timeout, _kill, [p])
     timer.start()
-    for line in p.stdout:
-        log.append(line)
-        if live: print(line, end='', flush=True)
-    rc = p.wait()
-    timer.cancel()
+    try:
+        for line in p.stdout:
+            log.append(line)
+            if live: print(line, end='', flush=True)
+        rc = p.wait()
+    finally:
+        timer.cancel()
+        _kill(p)
     if rc < 0: log.append(f'killed by signal {-rc} after {time.time() - t:.0f} s (limit {timeout} s)\n')
     return rc == 0, time.time() - t, ''.join(log)
 
