@@ -38,10 +38,11 @@ LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0") # the attention projections 
 
 def _denoiser(model):
     "The module that takes the LoRA: of one of our pipelines, of a stock pipeline, or the module itself"
-    for attr in ("denoiser", "unet", "transformer"):
+    if isinstance(getattr(model, "denoiser", None), nn.Module): return model.denoiser
+    if isinstance(model, nn.Module): return model
+    for attr in ("unet", "transformer"):
         if isinstance(getattr(model, attr, None), nn.Module): return getattr(model, attr)
-    if not isinstance(model, nn.Module): raise TypeError(f"expected a pipeline or a torch module, got {type(model).__name__}")
-    return model
+    raise TypeError(f"expected a pipeline or a torch module, got {type(model).__name__}")
 
 def _check_targets(module, targets):
     "Every target names at least one linear layer"
@@ -88,7 +89,6 @@ def add_lora(
     _check_no_lora(module)
     _check_targets(module, targets)
     config = LoraConfig(r=rank, lora_alpha=rank if alpha is None else alpha, target_modules=sorted(targets))
-    module.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with_peft(module).add_adapter(config)
@@ -170,7 +170,6 @@ def load_lora(
     _check_no_lora(module)
     state = _read_lora(path, prefix)
     _check_fits(module, state, path)
-    module.requires_grad_(False)
     with_peft(module).load_lora_adapter(str(path.parent), weight_name=path.name, prefix=prefix, adapter_name="default",
                                         use_safetensors=True, local_files_only=True)
     params = lora_parameters(module)

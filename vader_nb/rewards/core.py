@@ -150,7 +150,8 @@ def _to(reward, *args, **kw):
     for m in find_modules(reward.leaves, depth=6): m.to(*args, **kw)
     return reward
 
-Reward.__add__ = Reward.__radd__ = add_rewards
+Reward.__add__ = add_rewards
+Reward.__radd__ = lambda self, other: self if isinstance(other, int) and other == 0 else add_rewards(other, self) # 0: Python's sum()
 Reward.__mul__ = Reward.__rmul__ = _scale
 Reward.__neg__ = lambda self: _scale(self, -1)
 Reward.__sub__ = lambda self, other: add_rewards(self, _scale(as_reward(other), -1))
