@@ -50,9 +50,11 @@ def _check_targets(module, targets):
     linear = [n for n, m in module.named_modules() if isinstance(m, nn.Linear)]
     for t in targets:
         if any(n == t or n.endswith("." + t) for n in linear): continue
-        known = sorted({".".join(n.split(".")[-2:]) if n.split(".")[-1].isdigit() else n.split(".")[-1] for n in linear})
+        ends = [n.split(".")[-2:] for n in linear]
+        known = sorted({".".join(e) if e[-1].isdigit() else e[-1] for e in ends})
         near = get_close_matches(t, known, n=3, cutoff=.3)
-        raise ValueError(f"target_modules: no linear layer of {type(module).__name__} is named {t!r}; nearest: {near}, all: {known}")
+        raise ValueError(f"target_modules: no linear layer of {type(module).__name__} is named {t!r}; "
+                         f"nearest: {near}, all: {known}")
 
 # %% ../nbs/17_lora.ipynb #9c744ca4
 def lora_layers(
@@ -71,19 +73,22 @@ def lora_parameters(
     return params
 
 def _check_no_lora(module):
-    if lora_layers(module): raise ValueError(f"{type(module).__name__} carries a LoRA already; take it off first with remove_lora")
+    "One LoRA at a time"
+    if lora_layers(module): raise ValueError(
+        f"{type(module).__name__} carries a LoRA already; take it off first with remove_lora")
 
 # %% ../nbs/17_lora.ipynb #46540f49
 def add_lora(
     model, # a pipeline of ours, a stock pipeline, or a module
     rank: int=8, # r >= 1; the paper's experiments: 16
-    alpha: float=None, # scale = alpha/rank; None: alpha = rank, scale 1 (official VADER: rank 16, peft's default alpha 8)
+    alpha: float=None, # scale = alpha/rank; None: alpha = rank, scale 1 (official VADER: 8/16)
     target_modules: tuple=None, # ends of layer names; None: the pipeline's own `lora_targets`, else `LORA_TARGETS`
     seed: int=0, # of the random A
 ) -> list[nn.Parameter]: # the trainable parameters, float32
     "Freeze the denoiser and put a LoRA on it (Hu et al., 2021); its output is unchanged until B moves"
     module = _denoiser(model)
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1: raise ValueError(f"rank must be a whole number of at least 1, got {rank!r}")
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1: raise ValueError(
+        f"rank must be a whole number of at least 1, got {rank!r}")
     if alpha is not None and not alpha > 0: raise ValueError(f"alpha must be above 0, got {alpha!r}")
     targets = getattr(model, "lora_targets", LORA_TARGETS) if target_modules is None else target_modules
     _check_no_lora(module)
@@ -125,6 +130,7 @@ def lora_state(
     lora_parameters(model)
     return {f"{prefix}.{k}": v.detach().cpu() for k, v in get_peft_model_state_dict(_denoiser(model)).items()}
 
+# %% ../nbs/17_lora.ipynb #e41cb50d
 def save_lora(
     model, # a pipeline or a module with a LoRA
     path, # folder (the file gets diffusers' name), or a name that ends in .safetensors
@@ -134,18 +140,21 @@ def save_lora(
     tensors, path = lora_state(model, prefix), _lora_file(path)
     config = _denoiser(model).peft_config["default"].to_dict()
     config = {f"{prefix}.{k}": sorted(v) if isinstance(v, (set, list)) else v for k, v in config.items()}
-    write_safetensors(path, tensors, {"format": "pt", "lora_adapter_metadata": json.dumps(config, indent=2, sort_keys=True)})
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(config, indent=2, sort_keys=True)}
+    write_safetensors(path, tensors, metadata)
     return path
 
-# %% ../nbs/17_lora.ipynb #e2a474cd
+# %% ../nbs/17_lora.ipynb #ffb29cd7
 def _read_lora(path, prefix):
     "Tensors of the file, by layer names without the prefix; clear errors for a missing, broken or foreign file"
-    if not path.is_file(): raise FileNotFoundError(f"no LoRA at {path}; give the folder that save_lora wrote, or a .safetensors file")
+    if not path.is_file(): raise FileNotFoundError(
+        f"no LoRA at {path}; give the folder that save_lora wrote, or a .safetensors file")
     try: tensors = load_file(path)
     except SafetensorError as e: raise ValueError(f"{path} is not a readable safetensors file ({e})") from None
-    state = {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".") and ".lora_" in k}
-    if not state: raise ValueError(f"{path} holds no LoRA of a {prefix!r}; its tensors are named like {next(iter(tensors), 'nothing')!r}")
-    return state
+    ours = [k for k in tensors if k.startswith(prefix + ".") and ".lora_" in k]
+    if not ours: raise ValueError(
+        f"{path} holds no LoRA of a {prefix!r}; its tensors are named like {next(iter(tensors), 'nothing')!r}")
+    return {k.removeprefix(prefix + "."): tensors[k] for k in ours}
 
 def _check_fits(module, state, path):
     "Every layer of the file exists in the module with the same sizes"
@@ -158,7 +167,7 @@ def _check_fits(module, state, path):
     if wrong: raise ValueError(f"the LoRA {path} is of another model than this {type(module).__name__}: "
                                f"{len(wrong)} of {len(state)//2} layers do not fit, first {wrong[0]}")
 
-# %% ../nbs/17_lora.ipynb #ffb29cd7
+# %% ../nbs/17_lora.ipynb #5e3885f0
 def load_lora(
     model, # a pipeline or a module without a LoRA
     path, # folder that `save_lora` or diffusers wrote, or the .safetensors file
@@ -174,10 +183,11 @@ def load_lora(
                                         use_safetensors=True, local_files_only=True)
     params = lora_parameters(module)
     for p in params: p.data = p.data.float()
-    set_peft_model_state_dict(module, state)                  # once more, now that half-precision models have float32 adapters
+    set_peft_model_state_dict(module, state)  # once more: adapters of half-precision models are float32 now
     set_lora_scale(module, scale)
     return params
 
+# %% ../nbs/17_lora.ipynb #4dc21ce5
 def remove_lora(
     model, # a pipeline or a module
 ):
@@ -192,7 +202,7 @@ def set_lora_scale(
     lora_parameters(model)
     for layer in lora_layers(model): layer.set_scale("default", scale)
 
-# %% ../nbs/17_lora.ipynb #ff3c25cd
+# %% ../nbs/17_lora.ipynb #24d4edce
 @contextmanager
 def lora_scale(
     model, # a pipeline or a module with a LoRA
@@ -208,12 +218,12 @@ def lora_scale(
     finally:
         for l, s in zip(layers, found): l.scaling.update(s)
 
-# %% ../nbs/17_lora.ipynb #de5cc5b0
+# %% ../nbs/17_lora.ipynb #f657f5ff
 @contextmanager
 def folded(
     model, # a pipeline or a module with a LoRA
 ):
-    "A `no_grad` block in which the LoRA is merged into the weights; afterwards the original weights are back, bit by bit"
+    "A `no_grad` block with the LoRA merged into the weights; afterwards the original weights are back, bit by bit"
     lora_parameters(model)
     layers = lora_layers(model)
     original = [l.get_base_layer().weight.data for l in layers]

@@ -19,7 +19,7 @@ def with_article(
 ) -> str:
     "`noun` with a or an: 'an owl', 'a unicorn'"
     n = noun.lower()
-    vowel = n[:1] in "aeiou" and not n.startswith(("uni", "eu", "use", "one", "uku")) or n.startswith(("hour", "honest"))
+    vowel = n[:1] in "aeiou" and not n.startswith(("uni", "eu", "use", "one", "uku")) or n.startswith("hour")
     return f"{'an' if vowel else 'a'} {noun}"
 
 ANIMALS = """ant bear bee bird butterfly camel cat chicken cow crab deer dog dolphin donkey duck eagle elephant fish
@@ -111,7 +111,8 @@ def split_prompts(
     if not 0 < test_fraction < 1: raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction!r}")
     group = group or (lambda p: p)
     groups = sorted({group(p) for p in prompts}, key=lambda g: sha256(f"{seed}:{g}".encode()).digest())
-    if len(groups) < 2: raise ValueError(f"cannot split {len(prompts)} prompts of {len(groups)} group: at least 2 groups are needed")
+    if len(groups) < 2: raise ValueError(
+        f"cannot split {len(prompts)} prompts of {len(groups)} group: at least 2 groups are needed")
     n = min(max(round(test_fraction*len(groups)), 1), len(groups)-1)
     held_out = set(groups[:n])
     return [p for p in prompts if group(p) not in held_out], [p for p in prompts if group(p) in held_out]
@@ -122,9 +123,11 @@ def read_prompts(
 ) -> list[str]: # the prompts in the file's order, each once
     "Prompts of a text file; FileNotFoundError, or ValueError if there is nothing in it"
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"no prompt file at {path}; give a text file with one prompt per line")
+    if not path.is_file(): raise FileNotFoundError(
+        f"no prompt file at {path}; give a text file with one prompt per line")
     try: lines = [l.strip() for l in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as e: raise ValueError(f"prompt file {path} is not UTF-8 text ({e.reason} at byte {e.start})") from None
+    except UnicodeDecodeError as e: raise ValueError(
+        f"prompt file {path} is not UTF-8 text ({e.reason} at byte {e.start})") from None
     prompts = list(dict.fromkeys(l for l in lines if l and not l.startswith("#")))
     if not prompts: raise ValueError(f"prompt file {path} holds no prompts; write one prompt per line")
     return prompts
@@ -151,13 +154,14 @@ PROMPT_SETS = { # name -> (function that makes the prompts, group that a split k
 
 # %% ../nbs/11_prompts.ipynb #fe7bba91
 def _find_prompts(name_or_path):
-    "Prompts and group of a set or a file; ValueError with the nearest names, FileNotFoundError for what looks like a file"
+    "Prompts and group of a set or a file; ValueError with the nearest names, FileNotFoundError for a missing file"
     name = str(name_or_path)
     if name in PROMPT_SETS: return PROMPT_SETS[name][0](), PROMPT_SETS[name][1]
     if Path(name).is_file() or Path(name).suffix or "/" in name or "\\" in name: return read_prompts(name), None
     near = get_close_matches(name, PROMPT_SETS, n=3, cutoff=.4)
-    raise ValueError(f"unknown prompt set {name!r}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
-                     + f" Known sets: {', '.join(sorted(PROMPT_SETS))}; or give a text file with one prompt per line")
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    raise ValueError(f"unknown prompt set {name!r}{hint} Known sets: {', '.join(sorted(PROMPT_SETS))}; "
+                     "or give a text file with one prompt per line")
 
 def sample_prompts(
     prompts: list[str], # where to choose from
@@ -196,9 +200,10 @@ def prompt_batch(
     "The prompts of one training step, as a function of the step: every epoch is a fresh permutation of all prompts"
     if not prompts: raise ValueError("there are no prompts to draw from; give at least one")
     if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+    orders = {}
+    def order(epoch): return sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{p}".encode()).digest())
     def at(i):
         epoch, k = divmod(i, len(prompts))
-        if epoch not in orders: orders[epoch] = sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{p}".encode()).digest())
+        if epoch not in orders: orders[epoch] = order(epoch)
         return orders[epoch][k]
-    orders = {}
     return [at(i) for i in range(step*batch_size, (step+1)*batch_size)]

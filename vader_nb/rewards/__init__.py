@@ -23,8 +23,9 @@ def _check_name(name):
     "A name of the table, or ValueError with the nearest ones"
     if name not in REWARDS:
         near = get_close_matches(name, REWARDS, n=3, cutoff=.4)
-        raise ValueError(f"unknown reward {name!r}" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "")
-                         + f" Known rewards: {', '.join(sorted(REWARDS))}; or pass any function (frames, prompts) -> (B,)")
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+        raise ValueError(f"unknown reward {name!r}{hint} Known rewards: {', '.join(sorted(REWARDS))}; "
+                         "or pass any function (frames, prompts) -> (B,)")
 
 def _make(name, **options):
     "The reward `name` with its options, importing its module now"
@@ -33,7 +34,8 @@ def _make(name, **options):
     return getattr(import_module(module), function)(**options)
 
 # %% ../../nbs/22_load_reward.ipynb #92a0d76a
-_TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*\*\s*)?(?P<name>[A-Za-z_][\w.]*)\s*")
+_NUMBER = r"(?P<weight>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)"
+_TERM = re.compile(rf"\s*(?P<sign>[+-]?)\s*(?:{_NUMBER}\s*\*\s*)?(?P<name>[A-Za-z_][\w.]*)\s*")
 
 def _parse(text):
     "`'0.5*a - b'` -> `[(0.5, 'a'), (-1.0, 'b')]`"
@@ -41,23 +43,27 @@ def _parse(text):
     while at < len(text) or not terms:
         m = _TERM.match(text, at)
         if not m or (terms and not m["sign"]): raise ValueError(
-            f"cannot read the reward {text!r} at {text[at:]!r}; write a sum of weight*name, like '0.5*aesthetic + green'")
+            f"cannot read the reward {text!r} at {text[at:]!r}; "
+            "write a sum of weight*name, like '0.5*aesthetic + green'")
         terms.append(((-1 if m["sign"] == "-" else 1) * float(m["weight"] or 1), m["name"]))
         at = m.end()
     return terms
 
 # %% ../../nbs/22_load_reward.ipynb #cb855a94
 def load_reward(
-    reward, # a name of `REWARDS`, a sum such as `"0.5*aesthetic + green"`, a `Reward`, or a scorer `(frames, prompts) -> (B,)`
+    reward, # a name of `REWARDS`, a sum like `"0.5*aesthetic + green"`, a `Reward`, or `(frames, prompts) -> (B,)`
     **options, # options of a reward given by one name, such as `model=` of "aesthetic"
 ) -> Reward:
     "A frozen, checked reward; raises ValueError for an unknown name, with the nearest ones"
     if isinstance(reward, str):
         terms = _parse(reward)
-        if len(terms) > 1 and options: raise ValueError(f"options {sorted(options)} belong to one reward; {reward!r} is a sum: load its parts one by one")
+        if len(terms) > 1 and options: raise ValueError(
+            f"options {sorted(options)} belong to one reward; {reward!r} is a sum: load its parts one by one")
         for _, name in terms: _check_name(name)           # all names, before the first model is loaded
         made = [_make(name, **options) if w == 1 else w*_make(name, **options) for w, name in terms]
         return sum(made[1:], made[0])
-    if not callable(reward): raise TypeError(f"a reward is a name or a callable (frames, prompts) -> (B,), got {reward!r:.80}")
-    if options: raise ValueError(f"options {sorted(options)} are for a reward given by name; {reward!r:.80} is already made")
+    if not callable(reward): raise TypeError(
+        f"a reward is a name or a callable (frames, prompts) -> (B,), got {reward!r:.80}")
+    if options: raise ValueError(
+        f"options {sorted(options)} are for a reward given by name; {reward!r:.80} is already made")
     return as_reward(reward)

@@ -48,7 +48,8 @@ def _check_scores(name, scores, frames, prompts):
     "One finite score a video, connected to the frames when they ask for a gradient"
     b = len(frames)
     if not isinstance(scores, Tensor) or not scores.is_floating_point(): raise TypeError(
-        f"reward {name!r}: returned {getattr(scores, 'dtype', type(scores).__name__)}; return a float tensor of shape ({b},)")
+        f"reward {name!r}: returned {getattr(scores, 'dtype', type(scores).__name__)}; "
+        f"return a float tensor of shape ({b},)")
     if scores.shape != (b,): raise ValueError(
         f"reward {name!r}: returned shape {tuple(scores.shape)} for {b} videos, expected ({b},): one score per video")
     if not scores.isfinite().all():
@@ -64,7 +65,8 @@ def _held(fn):
     "What a callable or container holds: items, closure, attributes, and the networks and functions it names"
     if isinstance(fn, dict): return list(fn.values())
     if isinstance(fn, (list, tuple)): return list(fn)
-    held = [c.cell_contents for c in getattr(fn, "__closure__", None) or ()] + list(getattr(fn, "__dict__", {}).values())
+    held = [c.cell_contents for c in getattr(fn, "__closure__", None) or ()]
+    held += list(getattr(fn, "__dict__", {}).values())
     held += [getattr(fn, a, None) for a in ("__self__", "func", "args", "keywords")]
     named = [getattr(fn, "__globals__", {}).get(n) for n in getattr(getattr(fn, "__code__", None), "co_names", ())]
     return held + [v for v in named if isinstance(v, (nn.Module, FunctionType))]
@@ -124,6 +126,7 @@ def map_reward(
         return f(scores), parts
     return Reward(mapped, name, reward.leaves)
 
+# %% ../../nbs/20_rewards.ipynb #c508583f
 def add_rewards(
     a: Reward, # any reward or scorer
     b: Reward, # another; a different part of the same name is refused
@@ -131,13 +134,14 @@ def add_rewards(
     "The sum of two rewards, with the parts of both"
     a, b = as_reward(a), as_reward(b)
     for n in a.leaves.keys() & b.leaves.keys():
-        if a.leaves[n] is not b.leaves[n]: raise ValueError(f"two different rewards are named {n!r}: give one of them another name, Reward(fn, name=...)")
+        if a.leaves[n] is not b.leaves[n]: raise ValueError(
+            f"two different rewards are named {n!r}: give one of them another name, Reward(fn, name=...)")
     def added(frames, prompts):
         (sa, pa), (sb, pb) = a.with_parts(frames, prompts), b.with_parts(frames, prompts)
         return sa + sb, pa | pb
     return Reward(added, f"{a.name} + {b.name}".replace("+ -", "- "), a.leaves | b.leaves)
 
-# %% ../../nbs/20_rewards.ipynb #c508583f
+# %% ../../nbs/20_rewards.ipynb #70f1f193
 def _scale(reward, w):
     "`w*reward`, bracketing the name of a sum"
     if isinstance(w, bool) or not isinstance(w, (int, float)) or not math.isfinite(w): raise TypeError(
@@ -151,14 +155,14 @@ def _to(reward, *args, **kw):
     return reward
 
 Reward.__add__ = add_rewards
-Reward.__radd__ = lambda self, other: self if isinstance(other, int) and other == 0 else add_rewards(other, self) # 0: Python's sum()
+Reward.__radd__ = lambda self, other: self if type(other) is int and other == 0 else add_rewards(other, self) # 0: sum()
 Reward.__mul__ = Reward.__rmul__ = _scale
 Reward.__neg__ = lambda self: _scale(self, -1)
 Reward.__sub__ = lambda self, other: add_rewards(self, _scale(as_reward(other), -1))
 Reward.__rsub__ = lambda self, other: add_rewards(other, _scale(self, -1))
 Reward.to = _to
 
-# %% ../../nbs/20_rewards.ipynb #abccf4a1
+# %% ../../nbs/20_rewards.ipynb #1f5669cf
 def maximise(
     scores: Tensor, # (B,) scores, higher is better
 ) -> Tensor: # scalar
@@ -178,12 +182,13 @@ def reward_loss(
 ) -> Tensor: # scalar, to be minimised
     "Lines 9-10 of Algorithm 1 as a loss; raises ValueError unless scores are (B,) and finite"
     if scores.ndim != 1 or not scores.isfinite().all(): raise ValueError(
-        f"the loss needs one finite score per video, got shape {tuple(scores.shape)} with {int((~scores.isfinite()).sum())} not finite")
+        f"the loss needs one finite score per video, got shape {tuple(scores.shape)} "
+        f"with {int((~scores.isfinite()).sum())} not finite")
     loss = form(scores)
     if loss.ndim: raise ValueError(f"a loss form returns a scalar, got shape {tuple(loss.shape)}")
     return loss
 
-# %% ../../nbs/20_rewards.ipynb #653f33b3
+# %% ../../nbs/20_rewards.ipynb #e7222fe8
 def near_target(
     reward: Reward, # any reward or scorer
     target: float, # wanted score, in the scorer's own scale
@@ -202,7 +207,7 @@ def at_least(
     r = as_reward(reward)
     return map_reward(r, lambda s: -weight*(floor - s).relu(), f"at_least({r.name}, {floor:g}, {weight:g})")
 
-# %% ../../nbs/20_rewards.ipynb #75f14c24
+# %% ../../nbs/20_rewards.ipynb #62b41f5e
 def green_reward() -> Reward: # scores in [-1, 1]
     "Make it green: the mean of G - (R+B)/2 over pixels and frames, a closed form"
     def green(images, prompts):
@@ -219,6 +224,7 @@ def motion_reward(
         return ((frames[:, 1:] - frames[:, :-1]).square().mean((1,2,3,4)) + eps).sqrt()
     return Reward(motion)
 
+# %% ../../nbs/20_rewards.ipynb #ebf6352e
 def colourfulness_reward(
     eps: float=1e-6, # added under the roots: bounds the gradient at grey
 ) -> Reward: # 0 for grey, about 0.1 for a dull photo, above 0.4 for a vivid one
@@ -229,7 +235,7 @@ def colourfulness_reward(
         return (d.var(2).sum(1) + eps).sqrt() + .3*(d.mean(2).square().sum(1) + eps).sqrt()
     return Reward(per_frame(colourfulness), "colourfulness")
 
-# %% ../../nbs/20_rewards.ipynb #5968e016
+# %% ../../nbs/20_rewards.ipynb #c6b489cd
 def grad_leaves(
     out: Tensor, # result of a computation under autograd
 ) -> list[Tensor]: # the tensors whose `.grad` a backward from `out` would fill
@@ -243,7 +249,7 @@ def grad_leaves(
         todo += [n for n, _ in node.next_functions]
     return leaves
 
-# %% ../../nbs/20_rewards.ipynb #c6b489cd
+# %% ../../nbs/20_rewards.ipynb #bfabe981
 def _require(ok, name, what):
     "Contract violation, by name"
     if not ok: raise AssertionError(f"reward {name!r} breaks its contract: {what}")
@@ -253,10 +259,12 @@ def _check_batch(reward, frames, prompts, scores, tol):
     perm = list(range(1, len(prompts))) + [0]
     close = lambda a, b: torch.allclose(a, b, rtol=tol, atol=tol)
     permuted = reward(frames[perm], [prompts[i] for i in perm])
-    _require(close(permuted, scores[perm]), reward.name, "permuting the batch does not permute the scores (does every video meet its own prompt?)")
+    _require(close(permuted, scores[perm]), reward.name,
+             "permuting the batch does not permute the scores (does every video meet its own prompt?)")
     alone = torch.cat([reward(frames[i:i+1], prompts[i:i+1]) for i in range(len(prompts))])
     _require(close(alone, scores), reward.name, "a video scores differently alone and in a batch")
 
+# %% ../../nbs/20_rewards.ipynb #4693eea4
 def check_reward(
     reward: Reward, # a reward or scorer
     frames: Tensor, # (B, F, 3, H, W) in [0, 1], B >= 2 videos that differ
@@ -265,13 +273,16 @@ def check_reward(
 ) -> dict: # scores (B,), parts, and grad_norm (B, F)
     "The contract test of a reward; raises AssertionError with the name of the reward and what it breaks"
     reward = as_reward(reward)
-    if len(frames) < 2 or len(set(prompts)) < 2: raise ValueError("check_reward needs at least 2 videos with different prompts")
+    if len(frames) < 2 or len(set(prompts)) < 2: raise ValueError(
+        "check_reward needs at least 2 videos with different prompts")
     x = frames.detach().clone().requires_grad_()
     scores, parts = reward.with_parts(x, prompts)
     _require(torch.equal(x, frames), reward.name, "the frames were changed in place")
-    _require(all(t is x for t in grad_leaves(scores)), reward.name, "something other than the frames receives a gradient: freeze its parameters")
+    _require(all(t is x for t in grad_leaves(scores)), reward.name,
+             "something other than the frames receives a gradient: freeze its parameters")
     with torch.no_grad():
-        _require(torch.allclose(reward(frames, prompts), scores, rtol=tol, atol=tol), reward.name, "two calls give different scores")
+        again = reward(frames, prompts)
+        _require(torch.allclose(again, scores, rtol=tol, atol=tol), reward.name, "two calls give different scores")
         _check_batch(reward, frames, prompts, scores.detach(), tol)
     norm = torch.autograd.grad(scores.sum(), x)[0].flatten(2).norm(dim=2)
     _require(norm.isfinite().all(), reward.name, "the gradient is not finite")
