@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 from typing import Callable, NamedTuple
 import json, math, torch
@@ -128,8 +129,7 @@ def _backward(state, loss_fn, batch, pieces):
 def _gather(state, rows):
     "Values of all micro-batches and processes, name -> (B,) on the CPU, in the order of the batch"
     table = torch.stack([torch.cat([r[k] for r in rows]) for k in rows[0]], 1)
-    table = state.accelerator.gather(table).double().cpu()
-    return dict(zip(rows[0], table.unbind(1)))
+    return dict(zip(rows[0], state.accelerator.gather(table).cpu().double().unbind(1)))
 
 def _check_finite(values, prompts, step):
     "Stop at the first value that is not a number, and say whose it is"
@@ -204,11 +204,13 @@ class Callback:
 _EVENTS = [e for e in vars(Callback) if not e.startswith("_")]
 
 def _check_callbacks(callbacks):
-    "Refuse a class instead of an object, and what has none of the methods"
-    for c in callbacks:
+    "The callbacks as a list; refuse a class instead of an object, and what has none of the methods"
+    if any(hasattr(callbacks, e) for e in _EVENTS): raise TypeError(f"callbacks: give a list, [{type(callbacks).__name__}(...)]")
+    for c in (callbacks := list(callbacks)):
         if isinstance(c, type): raise TypeError(f"callbacks: {c.__name__} is a class; give an object, {c.__name__}(...)")
         if not any(hasattr(c, e) for e in _EVENTS): raise TypeError(
             f"callbacks: {type(c).__name__} has none of the methods {', '.join(_EVENTS)}")
+    return callbacks
 
 def _call(callbacks, event, state):
     "Call one method of those that have it"
@@ -273,8 +275,8 @@ def fit(
     "Train; bad input raises before the first step, and numbers that are not finite before they reach a parameter"
     config = dict(batch_size=batch_size, lr=lr, weight_decay=weight_decay, max_grad_norm=max_grad_norm, seed=seed)
     _check_numbers(steps=steps, accumulate=accumulate, save_every=save_every, **config)
-    params, prompts = _trainable(parameters), check_prompts(prompts)
-    _check_callbacks(callbacks), _check_checkpoint(checkpoint)
+    params, prompts, callbacks = _trainable(parameters), check_prompts(prompts), _check_callbacks(callbacks)
+    _check_checkpoint(checkpoint)
     state = _start(params, steps, config, mixed_precision)
     acc = state.accelerator
     parts = split_batch(batch_size, accumulate, acc.num_processes, acc.process_index)
@@ -296,7 +298,7 @@ def _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_ev
             if state.accelerator.is_main_process: _call(callbacks, "after_step", state)
     return state.log
 
-# %% ../nbs/30_trainer.ipynb #c83d7a2e
+# %% ../nbs/30_trainer.ipynb #3b808d77
 class Progress:
     "A progress bar with the latest values"
     def __init__(self,
@@ -310,7 +312,7 @@ class Progress:
     def after_fit(self, state):
         if self.bar is not None: self.bar.close()
 
-# %% ../nbs/30_trainer.ipynb #d99c6821
+# %% ../nbs/30_trainer.ipynb #88017b3d
 class JSONLog:
     "Append each record to a file as a line; a resumed run leaves no line twice"
     def __init__(self,
@@ -336,7 +338,7 @@ def read_log(
         except ValueError as e: raise ValueError(f"{path}: line {i} is no JSON: {line!r:.60}") from e
     return records
 
-# %% ../nbs/30_trainer.ipynb #b15efb01
+# %% ../nbs/30_trainer.ipynb #3fe99be5
 class TensorBoard:
     "Curves of every logged number; ImportError if tensorboard is not installed"
     def __init__(self,
@@ -344,16 +346,15 @@ class TensorBoard:
     ):
         try: from torch.utils.tensorboard import SummaryWriter
         except ImportError as e: raise ImportError("the TensorBoard callback needs tensorboard: pip install tensorboard") from e
-        self.make, self.writer = lambda step: SummaryWriter(str(check_out_dir(folder)), purge_step=step), None
-        check_out_dir(folder)
-    def before_fit(self, state): self.writer = self.make(state.step + 1)
+        self.folder, self.make, self.writer = check_out_dir(folder), SummaryWriter, None
+    def before_fit(self, state): self.writer = self.make(str(self.folder), purge_step=state.step + 1)
     def after_step(self, state):
         for k, v in state.log[-1].items():
             if k != "step": self.writer.add_scalar(k, v, state.step)
     def after_fit(self, state):
         if self.writer is not None: self.writer.close()
 
-# %% ../nbs/30_trainer.ipynb #2b2cd544
+# %% ../nbs/30_trainer.ipynb #3f4abff2
 class Samples:
     "Write `step_0000.png` (contact sheet) and `.mp4` before the first step and every few steps"
     def __init__(self,
@@ -377,7 +378,7 @@ class Samples:
     def after_step(self, state):
         if state.step % self.every == 0: self._write(state.step)
 
-# %% ../nbs/30_trainer.ipynb #34bc9423
+# %% ../nbs/30_trainer.ipynb #b092b3aa
 def plot_log(
     log,                    # records of `fit`, or a file that `JSONLog` wrote
     keys=("reward",),       # what to draw, names in the records
@@ -396,9 +397,8 @@ def plot_log(
     at = [r[x] for r in records]
     for i, k in enumerate(keys):
         y = [r[k] for r in records]
-        mean = [math.fsum(y[max(0, j + 1 - smooth):j + 1])/min(smooth, j + 1) for j in range(len(y))]
         if smooth > 1: ax.plot(at, y, color=f"C{i}", alpha=.3, lw=1)
-        ax.plot(at, mean, color=f"C{i}", label=k)
+        ax.plot(at, [fmean(y[max(0, j - smooth):j]) for j in range(1, len(y) + 1)], color=f"C{i}", label=k)
     ax.set(xlabel=x, ylabel=keys[0] if len(keys) == 1 else "")
     if len(keys) > 1: ax.legend()
     return ax
