@@ -131,7 +131,7 @@ def evaluate(
     motion = fmean(m for b in found for m in b[3])
     return Evaluation([s for b in found for s in b[1]], _mean_of(found, 2), _mean_of(found, 4), spread, motion if motion == motion else None)
 
-# %% ../nbs/60_evaluate.ipynb #f8132b91
+# %% ../nbs/60_evaluate.ipynb #6c7f827b
 def gain(
     before: Evaluation,  # of the base model
     after: Evaluation,   # of the aligned one
@@ -150,7 +150,7 @@ def gain_error(
     change = [b - a for a, b in zip(before.scores, after.scores)]
     return stdev(change)/len(change)**.5 if len(change) > 1 else 0.
 
-# %% ../nbs/60_evaluate.ipynb #5d5f828e
+# %% ../nbs/60_evaluate.ipynb #099754f1
 class Table(str):
     "Text of a markdown table, shown as a table in a notebook"
     def _repr_markdown_(self): return str(self)
@@ -164,7 +164,7 @@ def format_table(
     rule = "|:" + "-"*(widths[0] + 1) + "|" + "|".join("-"*(w + 1) + ":" for w in widths[1:]) + "|"
     return Table("\n".join([line(rows[0]), rule, *map(line, rows[1:])]))
 
-# %% ../nbs/60_evaluate.ipynb #099754f1
+# %% ../nbs/60_evaluate.ipynb #e5e3bc85
 def _ratio(before, after):
     "Change of a measure that should stay as it was"
     return f"{after/before:.0%} of before" if before else ""
@@ -182,7 +182,7 @@ def _rows(before, after, label):
         if a is not None and b is not None: rows.append((name, f"{a:.3g}", f"{b:.3g}", _ratio(a, b)))
     return [(f"{label}: {m}" if label else m, *cells) for m, *cells in rows]
 
-# %% ../nbs/60_evaluate.ipynb #03c2e8de
+# %% ../nbs/60_evaluate.ipynb #ca500d08
 def comparison_table(
     before: Evaluation | dict,      # of the base model; or one for each set of prompts, by name
     after: Evaluation | dict,       # of the aligned model, in the same form
