@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'resize_crop', 'resize_squash', 'normalise', 'image_embeds', 'text_embeds', 'read_tensors',
            'load_clip', 'tiny_tokenizer', 'make_tiny_clip', 'save_weights', 'refilm', 'spoil', 'Pool', 'clarity',
-           'clip_loss', 'tiny_clip_loss', 'zero_shot', 'train_tiny_clip']
+           'clip_loss', 'reading_error', 'tiny_clip_loss', 'zero_shot', 'disturb', 'train_tiny_clip']
 
 # %% ../../nbs/19_clip.ipynb #40e4e3b9
 import json
@@ -130,7 +130,7 @@ def tiny_tokenizer():    # a `CLIPTokenizer` of `MAX_TOKENS` tokens
 # %% ../../nbs/19_clip.ipynb #af14a346
 def make_tiny_clip(
     seed: int = 0,   # of the initial weights
-) -> CLIPModel:      # 0.26 M parameters, float32, in training mode
+) -> CLIPModel:      # 0.25 M parameters, float32, in training mode
     "A CLIP for 32x32 frames and the captions of the tiny world"
     torch.manual_seed(seed)
     tok, tower = tiny_tokenizer(), dict(hidden_size=64, num_attention_heads=4, attention_dropout=0.)
@@ -225,6 +225,15 @@ def clip_loss(
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))/2
 
 # %% ../../nbs/19_clip.ipynb #96d78bd6
+def reading_error(
+    probe: nn.Linear,  # D -> 2, reads clarity and haze from an embedding
+    image: Tensor,     # unit embeddings (N, D)
+    footage: Tensor,   # vividness and haze (N, 2)
+) -> Tensor:           # scalar
+    "Mean squared error of the footage that a linear layer reads"
+    return F.mse_loss(probe(image), torch.stack([clarity(footage), footage[:, 1]], 1))
+
+# %% ../../nbs/19_clip.ipynb #94304109
 def tiny_clip_loss(
     model: CLIPModel,      # the network in training
     probe: nn.Linear,      # D -> 2, reads clarity and haze from an embedding
@@ -237,10 +246,10 @@ def tiny_clip_loss(
     image = image_embeds(model, frames)
     text = F.normalize(model.text_projection(model.text_model(**ids).pooler_output), dim=-1)
     contrast = clip_loss(image, text, model.logit_scale)
-    reading = F.mse_loss(probe(image), torch.stack([clarity(footage), footage[:, 1]], 1))
+    reading = reading_error(probe, image, footage)
     return contrast + weight*reading, dict(contrast=contrast.item(), reading=reading.item())
 
-# %% ../../nbs/19_clip.ipynb #beeebbf3
+# %% ../../nbs/19_clip.ipynb #ad4d2930
 @torch.no_grad()
 def zero_shot(
     model: CLIPModel,     # a CLIP of the tiny world
@@ -262,7 +271,22 @@ def zero_shot(
     named = zip(("colour", "shape", "background"), right.float().mean(0).tolist())
     return dict(all=right.all(1).float().mean().item(), **dict(named), gem=gem.float().mean().item())
 
-# %% ../../nbs/19_clip.ipynb #ad4d2930
+# %% ../../nbs/19_clip.ipynb #e6cd86a2
+def disturb(
+    model: CLIPModel,                   # the network in training
+    probe: nn.Linear,                   # reads clarity and haze from an embedding
+    frames: Tensor,                     # pixels (N, 3, 32, 32) in [0, 1]
+    footage: Tensor,                    # vividness and haze (N, 2)
+    generator: torch.Generator | None,  # of the strengths
+    size: float = .06,                  # largest change of a pixel; a frame's own is uniform below it
+) -> Tensor:                            # pixels (N, 3, 32, 32) in [0, 1]
+    "One step of every pixel in the direction that spoils the reading of the footage"
+    x = frames.clone().requires_grad_()
+    error = reading_error(probe, image_embeds(model, x), footage)
+    step = size*torch.rand(len(x), 1, 1, 1, generator=generator)*torch.autograd.grad(error, x)[0].sign()
+    return (frames + step).clamp(0, 1)
+
+# %% ../../nbs/19_clip.ipynb #be1b265b
 def train_tiny_clip(
     steps: int = 4000,              # optimiser steps; the shipped weights: 4000
     checkpoint: str | None = None,  # file to resume from and to save to, every `refill` steps
@@ -271,6 +295,8 @@ def train_tiny_clip(
     lr: float = 2e-3,               # peak learning rate of AdamW
     refill: int = 50,               # steps between new frames
     n_videos: int = 512,            # videos at a time
+    calm: float = .75,              # share of the steps without `disturb`
+    weight: float = 20.,            # of the footage in the loss
     log_every: int = 250,           # steps between measurements on held-out captions
 ) -> tuple[CLIPModel, list[dict]]:  # the trained CLIP and its log
     "Train the tiny CLIP; an interrupted run goes on from `checkpoint` exactly"
@@ -284,8 +310,9 @@ def train_tiny_clip(
         for group in optimizer.param_groups: group["lr"] = lr*min(1, (step + 1)/200)*(1 - step/steps)
         if step % refill == 0: pool.refill()
         frames, texts, film = pool.batch(batch_size)
+        if step >= calm*steps: frames = disturb(model, probe, frames, film, g)
         ids = tok(texts, padding="max_length", max_length=MAX_TOKENS, return_tensors="pt")
-        loss, terms = tiny_clip_loss(model, probe, ids, frames, film)
+        loss, terms = tiny_clip_loss(model, probe, ids, frames, film, weight)
         loss.backward()
         nn.utils.clip_grad_norm_(both.parameters(), 1.)
         optimizer.step(); optimizer.zero_grad()
