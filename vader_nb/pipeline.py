@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 # %% ../nbs/14_pipeline.ipynb #3da27110
@@ -85,7 +86,7 @@ class GreyPipeline:
         blank = torch.zeros(len(check_prompts(prompts)), 1, 1)
         return Condition(blank + 1, blank)
     def init_latents(self, batch_size, generator=None):
-        return torch.randn(batch_size, 3, self.n_frames, self.size, self.size, generator=generator)
+        return randn_tensor((batch_size, 3, self.n_frames, self.size, self.size), generator=generator)
     def denoise(self, latents, t, cond, guidance_scale):
         a = self.scheduler.alphas_cumprod[t]
         mu = self.denoiser(cond.prompt_embeds)[..., None, None]

@@ -98,6 +98,7 @@ def sample_latents(
     grad_steps: int | Callable = 0,          # K: the last K steps carry gradient; or a selection function
     generator=None,                          # of the sampler's noise (eta > 0); one, or a list of one a video
     select_generator=None,                   # of a random selection
+    trace: list | None = None,               # gets (x_t, t, prediction) of each step that carries gradient
     **settings,                              # num_inference_steps, guidance_scale, eta; None or absent: the model's own
 ) -> torch.Tensor:                           # x_0, latents (B, C, f, h, w)
     "Algorithm 1, lines 2-8: denoise from noise to a clean latent, with gradient through the chosen steps"
@@ -109,6 +110,7 @@ def sample_latents(
     extra = dict(eta=s["eta"], generator=generator) if s["eta"] else {}
     for i, t in enumerate(pipe.scheduler.timesteps):
         with torch.set_grad_enabled(i in steps): pred = pipe.denoise(latents, t, cond, s["guidance_scale"])
+        if trace is not None and i in steps: trace.append((latents, t, pred))
         latents = pipe.scheduler.step(pred, t, latents, **extra).prev_sample
     return latents
 

@@ -8,8 +8,8 @@ __all__ = ['SIZE', 'FRAMES', 'COLOURS', 'BACKGROUNDS', 'SHAPES', 'MOTIONS', 'GEM
            'segment', 'read_oracles', 'oracle_accuracy']
 
 # %% ../nbs/10_world.ipynb #9cdbe46f
-import itertools, json, math, random
-from collections import namedtuple
+import itertools, math, random
+from collections import Counter, namedtuple
 
 import torch
 
@@ -140,22 +140,35 @@ def render(
     return footage(frames, v.view(B, 1, 1, 1, 1), h.view(B, 1, 1, 1, 1)).clamp(0, 1), opacity
 
 # %% ../nbs/10_world.ipynb #8e7ad2bb
+def _merge(pieces, pair):
+    "Join each occurrence of `pair` in a list of pieces"
+    out = []
+    for p in pieces:
+        if out and (out[-1], p) == pair: out[-1] += p
+        else: out.append(p)
+    return out
+
+def _learn_merges(words):
+    "Merges that make every word one token: the most frequent pair first, ties by the alphabet"
+    split, merges = [[*w[:-1], w[-1] + "</w>"] for w in words], []
+    while pairs := Counter(p for pieces in split for p in zip(pieces, pieces[1:])):
+        merges.append(min(pairs, key=lambda p: (-pairs[p], p)))
+        split = [_merge(pieces, merges[-1]) for pieces in split]
+    return merges
+
+# %% ../nbs/10_world.ipynb #38830462
 MAX_TOKENS = 12
 
 def make_tokenizer():
     "A `CLIPTokenizer` in whose vocabulary every word of the tiny world is one token"
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token="<unk>"))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = ["<pad>", "<unk>", "<|startoftext|>", "<|endoftext|>"]
-    trainer = trainers.BpeTrainer(vocab_size=2000, special_tokens=special, end_of_word_suffix="</w>", show_progress=False)
-    bpe.train_from_iterator(all_captions(), trainer)
-    model = json.loads(bpe.to_str())["model"]
-    return CLIPTokenizer(vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]],
-                         unk_token="<unk>", pad_token="<pad>", model_max_length=MAX_TOKENS)
+    words = sorted({w for c in all_captions() for w in c.split(" ")})
+    letters, merges = sorted(set("".join(words))), _learn_merges(words)
+    tokens = ["<pad>", "<unk>", "<|startoftext|>", "<|endoftext|>", *letters, *(l + "</w>" for l in letters), *map("".join, merges)]
+    return CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, unk_token="<unk>", pad_token="<pad>",
+                         model_max_length=MAX_TOKENS)
 
-# %% ../nbs/10_world.ipynb #38830462
+# %% ../nbs/10_world.ipynb #36cfe496
 Segments = namedtuple("Segments", "background colour mask")   # (B, 3), (B, 3), (B, F, H, W) bool
 
 def segment(
@@ -175,7 +188,7 @@ def segment(
     off_axis = (rel - opacity[:, :, None]*axis).norm(dim=2)
     return Segments(background, colour, (opacity > .5) & (off_axis < .5*length2.sqrt()))
 
-# %% ../nbs/10_world.ipynb #36cfe496
+# %% ../nbs/10_world.ipynb #518e0e9a
 def _palette(named):
     "Names, and their colours (n, k, 3) under k kinds of footage"
     kinds = torch.cartesian_prod(torch.linspace(.45, 1.2, 6), torch.linspace(0, .4, 5))
@@ -190,7 +203,7 @@ def _nearest_name(kind, rgb):
     distance = (rgb[:, None, None] - palette).norm(dim=-1).amin(-1)
     return [names[i] for i in distance.argmin(1)]
 
-# %% ../nbs/10_world.ipynb #3b708765
+# %% ../nbs/10_world.ipynb #1cd13f4a
 def _moments(mask):
     "Centre of mass x, y and area of a mask, each (B, F), in pixels"
     m = mask.float()
@@ -217,7 +230,7 @@ def _read_shape(mask):
     best = torch.stack(overlaps, 1).max(1)
     return [SHAPES[i] if v > .5 else "none" for v, i in zip(best.values.tolist(), best.indices.tolist())]
 
-# %% ../nbs/10_world.ipynb #c596b7fc
+# %% ../nbs/10_world.ipynb #7aa9d8eb
 _GROWTH = 6/.42    # brings a factor of the size to the same scale as 6 pixels of travel
 
 def _read_motion(mask):
@@ -233,7 +246,7 @@ def _read_motion(mask):
     moves = (amplitude.gather(1, best[:, None])[:, 0] > .35) & (error.amin(1) < .5*path.square().mean((1, 2)))
     return [MOTIONS[i] if m else "none" for m, i in zip(moves.tolist(), best.tolist())]
 
-# %% ../nbs/10_world.ipynb #99f18154
+# %% ../nbs/10_world.ipynb #962f59d6
 def _read_gem(frames, seg):
     "Whether at least four pixels in the corners have the colour of the gem"
     still = frames.median(1).values
@@ -254,7 +267,7 @@ def read_oracles(
     return dict(colour=_nearest_name("colour", seg.colour), background=_nearest_name("background", seg.background),
                 shape=_read_shape(seg.mask), motion=_read_motion(seg.mask), gem=_read_gem(frames, seg))
 
-# %% ../nbs/10_world.ipynb #7aa9d8eb
+# %% ../nbs/10_world.ipynb #0e71084c
 def oracle_accuracy(
     frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
     captions: list[str],   # the B captions that the videos should show
