@@ -111,7 +111,7 @@ def average_gradients(
 class FitState:
     "A run, as callbacks see it"
     steps: int                          # updates in all
-    log: list[dict]                     # one record an update: step, loss, grad_norm, seconds, queries, means of the metrics
+    log: list[dict]                     # a record an update: step, loss, grad_norm, seconds, queries, metric means
     parameters: list[Tensor]            # what is trained
     optimizer: object                   # AdamW, as accelerate wraps it
     accelerator: Accelerator            # device, precision, processes
@@ -161,7 +161,8 @@ def _update(state, loss_fn, prompts, config, parts):
     norm = _clip(state, config["max_grad_norm"])
     state.optimizer.step()
     means = {k: v.mean().item() for k, v in values.items()}
-    return dict(step=n+1, loss=means.pop("loss"), grad_norm=norm, seconds=perf_counter() - start, queries=(n+1)*size, **means)
+    return dict(step=n+1, loss=means.pop("loss"), grad_norm=norm, seconds=perf_counter() - start,
+                queries=(n+1)*size, **means)
 
 # %% ../nbs/30_trainer.ipynb #7988b604
 def _save(state, path, config):
@@ -174,14 +175,16 @@ def _check_saved(path, saved, state, config):
     "Refuse a checkpoint of another run before anything is restored"
     if "fit" not in saved: raise ValueError(f"{path} is a checkpoint, but not one of fit")
     old, new = saved["config"], {k: repr(v) for k, v in config.items()}
-    differ = [f"{k}={old.get(k)} there, {new.get(k)} now" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    differ = [f"{k}={old.get(k)} there, {new.get(k)} now" for k in keys]
     if differ: raise ValueError(f"{path} is of a run with other settings ({'; '.join(differ)}): "
                                 "use the same ones, or another checkpoint to start anew")
     if [p.shape for p in saved["parameters"]] != [p.shape for p in state.parameters]: raise ValueError(
-        f"{path} is of another model: {len(saved['parameters'])} parameters, or other sizes, than the {len(state.parameters)} here")
+        f"{path} is of another model: its {len(saved['parameters'])} parameters are not the {len(state.parameters)} here")
     if len(saved["log"]) > state.steps: raise ValueError(
         f"{path} has done {len(saved['log'])} steps already, {state.steps} were asked for")
 
+# %% ../nbs/30_trainer.ipynb #2d248e09
 @torch.no_grad()
 def _resume(state, path, config):
     "Restore a checkpoint, if there is one; then make all processes start from the same parameters"
@@ -194,7 +197,7 @@ def _resume(state, path, config):
         state.log += saved["log"]
     for p in state.parameters: p.copy_(broadcast(p.data))
 
-# %% ../nbs/30_trainer.ipynb #2d248e09
+# %% ../nbs/30_trainer.ipynb #8a451c9f
 class Callback:
     "The protocol, for reading: have any of these methods, inherit nothing. They run in the main process."
     def before_fit(self, state: FitState): ...   # once; `state.log` already holds the records of a resumed run
@@ -205,9 +208,11 @@ _EVENTS = [e for e in vars(Callback) if not e.startswith("_")]
 
 def _check_callbacks(callbacks):
     "The callbacks as a list; refuse a class instead of an object, and what has none of the methods"
-    if any(hasattr(callbacks, e) for e in _EVENTS): raise TypeError(f"callbacks: give a list, [{type(callbacks).__name__}(...)]")
+    if any(hasattr(callbacks, e) for e in _EVENTS): raise TypeError(
+        f"callbacks: give a list, [{type(callbacks).__name__}(...)]")
     for c in (callbacks := list(callbacks)):
-        if isinstance(c, type): raise TypeError(f"callbacks: {c.__name__} is a class; give an object, {c.__name__}(...)")
+        if isinstance(c, type): raise TypeError(
+            f"callbacks: {c.__name__} is a class; give an object, {c.__name__}(...)")
         if not any(hasattr(c, e) for e in _EVENTS): raise TypeError(
             f"callbacks: {type(c).__name__} has none of the methods {', '.join(_EVENTS)}")
     return callbacks
@@ -216,7 +221,7 @@ def _call(callbacks, event, state):
     "Call one method of those that have it"
     for c in callbacks: getattr(c, event, lambda s: None)(state)
 
-# %% ../nbs/30_trainer.ipynb #8a451c9f
+# %% ../nbs/30_trainer.ipynb #7d233e8a
 def _trainable(parameters):
     "The parameters that require a gradient, as a list"
     params = list(parameters)
@@ -227,6 +232,13 @@ def _trainable(parameters):
                                    "(add a LoRA first, or call requires_grad_)")
     return train
 
+def _check_checkpoint(path):
+    "Refuse a place that cannot be written to"
+    if path is None: return
+    if Path(path).is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    check_out_dir(Path(path).parent)
+
+# %% ../nbs/30_trainer.ipynb #e6a7ad90
 def _check_numbers(lr, weight_decay, max_grad_norm, **counts):
     "Refuse numbers out of range"
     for k, v in counts.items():
@@ -237,13 +249,7 @@ def _check_numbers(lr, weight_decay, max_grad_norm, **counts):
     if max_grad_norm is not None and not max_grad_norm > 0: raise ValueError(
         f"max_grad_norm must be above 0, or None for no clipping, got {max_grad_norm!r}")
 
-def _check_checkpoint(path):
-    "Refuse a place that cannot be written to"
-    if path is None: return
-    if Path(path).is_dir(): raise IsADirectoryError(f"checkpoint: {path} is a folder; give the name of a file")
-    check_out_dir(Path(path).parent)
-
-# %% ../nbs/30_trainer.ipynb #7d233e8a
+# %% ../nbs/30_trainer.ipynb #be9e25af
 def _start(parameters, steps, config, mixed_precision):
     "A run before its first step"
     acc = make_accelerator(parameters[0].device, mixed_precision)
@@ -254,7 +260,7 @@ def _describe(prompts):
     "Prompts for the settings in a checkpoint: how many, and a hash"
     return f"{len(prompts)} with hash {sha256(json.dumps(prompts).encode()).hexdigest()[:12]}"
 
-# %% ../nbs/30_trainer.ipynb #e6a7ad90
+# %% ../nbs/30_trainer.ipynb #5e241bf9
 def fit(
     loss_fn: Callable,        # `Batch -> (loss, metrics)`: mean loss of the batch, a scalar; and name -> (B,) to log
     parameters,               # what to train (those that require a gradient)
@@ -284,7 +290,7 @@ def fit(
     _resume(state, checkpoint, config)
     return _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_every)
 
-# %% ../nbs/30_trainer.ipynb #11ec9ae0
+# %% ../nbs/30_trainer.ipynb #210ab0d2
 def _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_every):
     "The updates that are left to do; `after_fit` is called also if they fail"
     with ExitStack() as stack:
@@ -298,7 +304,7 @@ def _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_ev
             if state.accelerator.is_main_process: _call(callbacks, "after_step", state)
     return state.log
 
-# %% ../nbs/30_trainer.ipynb #3b808d77
+# %% ../nbs/30_trainer.ipynb #c9b4ef0f
 class Progress:
     "A progress bar with the latest values"
     def __init__(self,
@@ -312,7 +318,7 @@ class Progress:
     def after_fit(self, state):
         if self.bar is not None: self.bar.close()
 
-# %% ../nbs/30_trainer.ipynb #88017b3d
+# %% ../nbs/30_trainer.ipynb #11900791
 class JSONLog:
     "Append each record to a file as a line; a resumed run leaves no line twice"
     def __init__(self,
@@ -338,14 +344,15 @@ def read_log(
         except ValueError as e: raise ValueError(f"{path}: line {i} is no JSON: {line!r:.60}") from e
     return records
 
-# %% ../nbs/30_trainer.ipynb #3fe99be5
+# %% ../nbs/30_trainer.ipynb #114f7999
 class TensorBoard:
     "Curves of every logged number; ImportError if tensorboard is not installed"
     def __init__(self,
         folder,     # for the event files
     ):
         try: from torch.utils.tensorboard import SummaryWriter
-        except ImportError as e: raise ImportError("the TensorBoard callback needs tensorboard: pip install tensorboard") from e
+        except ImportError as e: raise ImportError(
+            "the TensorBoard callback needs tensorboard: pip install tensorboard") from e
         self.folder, self.make, self.writer = check_out_dir(folder), SummaryWriter, None
     def before_fit(self, state): self.writer = self.make(str(self.folder), purge_step=state.step + 1)
     def after_step(self, state):
@@ -354,7 +361,7 @@ class TensorBoard:
     def after_fit(self, state):
         if self.writer is not None: self.writer.close()
 
-# %% ../nbs/30_trainer.ipynb #3f4abff2
+# %% ../nbs/30_trainer.ipynb #b092b3aa
 class Samples:
     "Write `step_0000.png` (contact sheet) and `.mp4` before the first step and every few steps"
     def __init__(self,
@@ -378,7 +385,7 @@ class Samples:
     def after_step(self, state):
         if state.step % self.every == 0: self._write(state.step)
 
-# %% ../nbs/30_trainer.ipynb #b092b3aa
+# %% ../nbs/30_trainer.ipynb #2b706d90
 def plot_log(
     log,                    # records of `fit`, or a file that `JSONLog` wrote
     keys=("reward",),       # what to draw, names in the records
