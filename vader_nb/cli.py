@@ -279,7 +279,7 @@ def vader_align(
     "Align a text-to-video model to a reward with VADER. Prints a table before/after; writes a video, a contact sheet, the reward curve, the log and the LoRA."
     with one_line_errors("vader_align", debug): _align(SimpleNamespace(**locals()))
 
-# %% ../nbs/70_cli.ipynb #aac493c6
+# %% ../nbs/70_cli.ipynb #fac6c1f9
 def _train_part(a, out):
     "Train the VAE or the UNet; returns the log"
     from diffusers import AutoencoderKL
@@ -307,7 +307,7 @@ def _check_training(a):
     if a.lr is not None and not a.lr > 0: raise ValueError(f"lr={a.lr}: must be above 0")
     if a.vae and not (Path(a.vae)/"config.json").is_file(): raise FileNotFoundError(f"vae: no config.json in {a.vae}; give the folder 'vae' that --part vae wrote")
 
-# %% ../nbs/70_cli.ipynb #b122e064
+# %% ../nbs/70_cli.ipynb #7a381542
 @call_parse
 def vader_train_tiny(
     part:str="unet", # what to train: vae, or unet (with the text encoder)
