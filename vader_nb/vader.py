@@ -6,6 +6,7 @@
 __all__ = ['vader_loss', 'drift', 'check_alignment', 'Run', 'align']
 
 # %% ../nbs/31_vader.ipynb #fa7a5b5f
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
@@ -66,13 +67,14 @@ def _try_reward(pipe, reward, prompts):
     scores = reward(pixels.detach().requires_grad_(), prompts[:1])
     if not scores.requires_grad: raise ValueError(f"reward {reward.name!r} does not depend differentiably on the frames")
 
-def check_alignment(pipe, reward, prompts, grad_steps, frames, lr, batch_size, steps, settings):
+def check_alignment(pipe, reward, prompts, grad_steps, frames, anchor, settings):
     "Refuse what cannot work, before any work starts"
     prompts = check_prompts(prompts)
     s = sampler_settings(pipe, **settings)
     if isinstance(grad_steps, int) and not 1 <= grad_steps <= s["num_inference_steps"]: raise ValueError(
         f"grad_steps={grad_steps} with num_inference_steps={s['num_inference_steps']}: K must be from 1 to the number of steps")
     choose_frames(pipe.n_frames, frames)
+    if not 0 <= anchor < math.inf: raise ValueError(f"anchor={anchor}: must be 0 (none) or more")
     pipe.encode_prompt(prompts)
     _try_reward(pipe, reward, prompts)
     return prompts
@@ -114,11 +116,11 @@ def align(
     pipe: VideoPipeline,                 # base model; gets a LoRA, its own weights stay as they are
     reward,                              # a `Reward`, a name, a sum such as "aesthetic + 0.5*green", or any (frames, prompts) -> (B,)
     prompts: list[str],                  # training prompts
-    steps: int = 40,                     # optimiser steps
+    steps: int = 30,                     # optimiser steps
     grad_steps: int | Callable = 1,      # K, the sampling steps that carry gradient (Algorithm 1); or a selection of them
-    frames: int | None = None,           # decode this many random frames a video (the paper's subsampling); None is all
+    frames: int | None = 4,              # decode this many random frames a video (the paper's subsampling); None is all
     form: Callable = maximise,           # scores (B,) to loss
-    anchor: float = 0.,                  # weight of the distance to the base model
+    anchor: float = 1.,                  # weight of the distance to the base model; 0 is none
     lora_rank: int = 8,                  # of the LoRA; the paper's recipes use 16
     lora_alpha: float | None = None,     # its scale is alpha/rank; None is alpha = rank
     batch_size: int = 4,                 # videos in an update
@@ -132,7 +134,7 @@ def align(
 ) -> Run:
     "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
     reward = load_reward(reward)
-    prompts = check_alignment(pipe, reward, prompts, grad_steps, frames, lr, batch_size, steps, settings)
+    prompts = check_alignment(pipe, reward, prompts, grad_steps, frames, anchor, settings)
     parameters = add_lora(pipe, lora_rank, lora_alpha, seed=seed)
     try:
         loss_fn = vader_loss(pipe, reward, grad_steps, frames, form, anchor, **settings)
