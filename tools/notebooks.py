@@ -179,11 +179,11 @@ def spawn(path, force=(), store=False, timeout=600, live=True):
 
 # The command
 
-def _each_run(paths, force, store):
+def _each_run(paths, force, store, timeout):
     ok = True
     for p in paths:
         print(p.name, flush=True)
-        passed, secs, _ = spawn(p, force, store)
+        passed, secs, _ = spawn(p, force, store, timeout)
         print(f'{"passed" if passed else "FAILED"} {secs:6.1f} s  {p.stat().st_size / 1000:.0f} kB  {p.name}', flush=True)
         ok &= passed
     return ok
@@ -198,6 +198,7 @@ def main(argv=None):
     parser.add_argument('command', choices=['run', 'test', 'check', 'clean', '_exec'])
     parser.add_argument('paths', nargs='*', type=Path, help='notebooks (default: all)')
     parser.add_argument('--flags', default='', help='test flags to run that are normally skipped, as "slow cuda"')
+    parser.add_argument('--timeout', type=int, default=600, help='seconds that a notebook may take (default: 600)')
     parser.add_argument('--store', action='store_true', help=argparse.SUPPRESS)
     a = parser.parse_intermixed_args(argv)
     paths, cfg, force = [p.resolve() for p in a.paths] or notebooks(), settings(), a.flags.split()
@@ -205,6 +206,6 @@ def main(argv=None):
     if a.command == '_exec': return execute(paths[0], force, a.store)
     if a.command == 'check': return _each_check(paths, cfg)
     if a.command == 'clean': return [write(clean(read(p), cfg), p) for p in paths] is not None
-    return _each_run(paths, force, store=a.command == 'run')
+    return _each_run(paths, force, a.command == 'run', a.timeout)
 
 if __name__ == '__main__': sys.exit(not main())

@@ -190,7 +190,7 @@ def _run_align(a, pipe, reward, train, shown, out):
     if checkpoint.exists(): print(f"going on from {checkpoint}")
     form = maximise if a.target is None else distance_to(a.target, a.target_weight)
     more = dict(weight_decay=a.weight_decay, max_grad_norm=a.max_grad_norm or None, save_every=a.save_every, mixed_precision=a.mixed_precision)
-    run = align(pipe, reward, train, a.steps, parse_grad_steps(a.grad_steps), a.frames, form, a.anchor, a.lora_rank, a.lora_alpha,
+    run = align(pipe, reward, train, a.steps, parse_grad_steps(a.grad_steps), a.frames or None, form, a.anchor, a.lora_rank, a.lora_alpha,
                 a.batch_size, a.accumulate, a.lr, a.seed, checkpoint, _callbacks(a, pipe, out, shown), more, **_sampler(a))
     if not a.checkpoint: checkpoint.unlink(missing_ok=True)
     return run
@@ -246,17 +246,17 @@ def vader_align(
     prompts:str="tiny", # training prompts: a set (activities, actions, tiny, ...) or a text file; a part is held out
     test_prompts:str=None, # held-out prompts: another set or file; then all --prompts are for training
     n_train:int=None, # use only this many training prompts
-    steps:int=40, # updates of the LoRA
+    steps:int=30, # updates of the LoRA
     batch_size:int=4, # videos in an update
     accumulate:int=1, # micro-batches they are worked through in: less memory, same result
     lr:float=1e-3, # learning rate of AdamW
     weight_decay:float=0., # of AdamW
     max_grad_norm:float=1., # the gradient is clipped to this norm; 0 for no clipping
     grad_steps:str="1", # sampling steps with gradient: K for the last K, random:K, random_start, or numbers as 15-24 or 0,5,9
-    frames:int=None, # decode and score this many random frames a video; all if not given
+    frames:int=4, # decode and score this many random frames a video; 0 for all
     target:float=None, # aim at this score, as the paper's aesthetic loss does (10), instead of as high as possible
     target_weight:float=.1, # factor of the distance to --target
-    anchor:float=0., # weight of the distance to the base model: higher keeps the videos closer to it
+    anchor:float=1., # weight of the distance to the base model: higher keeps the videos closer to it
     lora_rank:int=8, # rank of the LoRA
     lora_alpha:float=None, # the LoRA's scale is alpha/rank; equal to the rank if not given
     num_inference_steps:int=None, # sampling steps T; the model's own if not given
@@ -279,7 +279,7 @@ def vader_align(
     "Align a text-to-video model to a reward with VADER. Prints a table before/after; writes a video, a contact sheet, the reward curve, the log and the LoRA."
     with one_line_errors("vader_align", debug): _align(SimpleNamespace(**locals()))
 
-# %% ../nbs/70_cli.ipynb #fac6c1f9
+# %% ../nbs/70_cli.ipynb #7a381542
 def _train_part(a, out):
     "Train the VAE or the UNet; returns the log"
     from diffusers import AutoencoderKL
@@ -307,7 +307,7 @@ def _check_training(a):
     if a.lr is not None and not a.lr > 0: raise ValueError(f"lr={a.lr}: must be above 0")
     if a.vae and not (Path(a.vae)/"config.json").is_file(): raise FileNotFoundError(f"vae: no config.json in {a.vae}; give the folder 'vae' that --part vae wrote")
 
-# %% ../nbs/70_cli.ipynb #7a381542
+# %% ../nbs/70_cli.ipynb #fbe4fab6
 @call_parse
 def vader_train_tiny(
     part:str="unet", # what to train: vae, or unet (with the text encoder)

@@ -17,6 +17,7 @@ REWARDS = { # name -> where the function that makes it lives
     "motion":        "vader_nb.rewards.core:motion_reward",
     "colourfulness": "vader_nb.rewards.core:colourfulness_reward",
     "aesthetic":     "vader_nb.rewards.aesthetic:aesthetic_reward",
+    "clip":          "vader_nb.rewards.clip:clip_reward",
 }
 
 def _check_name(name):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'resize_crop', 'resize_squash', 'normalise', 'image_embeds', 'text_embeds', 'read_tensors',
            'load_clip', 'tiny_tokenizer', 'make_tiny_clip', 'save_weights', 'refilm', 'spoil', 'Pool', 'clarity',
-           'clip_loss', 'reading_error', 'tiny_clip_loss', 'zero_shot', 'disturb', 'train_tiny_clip']
+           'clip_loss', 'reading_error', 'tiny_clip_loss', 'zero_shot', 'disturb', 'train_tiny_clip', 'clip_reward']
 
 # %% ../../nbs/19_clip.ipynb #40e4e3b9
 import json
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from ..checkpoints import load_state, save_state, weights_folder
+from .core import Reward, per_frame
 from ..tiny_vae import reconstruct
 from ..video import check_out_dir, check_pixels
 from ..world import (BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, MOTIONS, SHAPES, SIZE, all_captions, footage, render, split_captions)
@@ -320,3 +321,16 @@ def train_tiny_clip(
         if (step + 1) % log_every == 0 or step + 1 == steps: log.append(dict(step=step + 1, **terms, **zero_shot(model, tokenizer=tok)))
         if checkpoint and (step + 1) % refill == 0: save_state(checkpoint, both=both, optimizer=optimizer, generator=g, step=step + 1, log=log)
     return model, log
+
+# %% ../../nbs/19_clip.ipynb #6219cc6e
+def clip_reward(
+    model="tiny",          # "tiny", a folder or hub id of a CLIP in transformers' format, or the module itself
+    tokenizer=None,        # its tokenizer; None: the one in the same place
+    resize=resize_crop,    # preprocessing: `resize_crop` is CLIP's own
+    name="clip",           # in logs and errors
+) -> Reward:               # scores (B,) in [-1, 1]
+    "CLIP similarity of a video and its prompt (Eq. 7); raises FileNotFoundError or ValueError for weights that do not fit"
+    if tokenizer is None: tokenizer = tiny_tokenizer() if model == "tiny" else CLIPTokenizer.from_pretrained(model)
+    clip = model if isinstance(model, nn.Module) else load_clip(model)
+    def similarity(images, prompts): return (image_embeds(clip, images, resize)*text_embeds(clip, tokenizer, prompts)).sum(-1)
+    return Reward(per_frame(similarity), name)
