@@ -242,11 +242,11 @@ def _align(a):
 def vader_align(
     out:str="out", # folder for everything the run writes; an interrupted run in it is continued
     model:str="tiny", # base model: a name, or a folder that diffusers saved
-    reward:str="aesthetic", # a name, a sum such as "0.5*aesthetic + green", or your own file.py:function
+    reward:str="aesthetic + 15*clip", # a name, a sum such as "0.5*aesthetic + green", or your own file.py:function
     prompts:str="tiny", # training prompts: a set (activities, actions, tiny, ...) or a text file; a part is held out
     test_prompts:str=None, # held-out prompts: another set or file; then all --prompts are for training
     n_train:int=None, # use only this many training prompts
-    steps:int=30, # updates of the LoRA
+    steps:int=34, # updates of the LoRA
     batch_size:int=4, # videos in an update
     accumulate:int=1, # micro-batches they are worked through in: less memory, same result
     lr:float=1e-3, # learning rate of AdamW
@@ -256,7 +256,7 @@ def vader_align(
     frames:int=4, # decode and score this many random frames a video; 0 for all
     target:float=None, # aim at this score, as the paper's aesthetic loss does (10), instead of as high as possible
     target_weight:float=.1, # factor of the distance to --target
-    anchor:float=1., # weight of the distance to the base model: higher keeps the videos closer to it
+    anchor:float=1.5, # weight of the distance to the base model: higher keeps the videos closer to it
     lora_rank:int=8, # rank of the LoRA
     lora_alpha:float=None, # the LoRA's scale is alpha/rank; equal to the rank if not given
     num_inference_steps:int=None, # sampling steps T; the model's own if not given

@@ -116,11 +116,11 @@ def align(
     pipe: VideoPipeline,                 # base model; gets a LoRA, its own weights stay as they are
     reward,                              # a `Reward`, a name, a sum such as "aesthetic + 0.5*green", or any (frames, prompts) -> (B,)
     prompts: list[str],                  # training prompts
-    steps: int = 30,                     # optimiser steps
+    steps: int = 34,                     # optimiser steps
     grad_steps: int | Callable = 1,      # K, the sampling steps that carry gradient (Algorithm 1); or a selection of them
     frames: int | None = 4,              # decode this many random frames a video (the paper's subsampling); None is all
     form: Callable = maximise,           # scores (B,) to loss
-    anchor: float = 1.,                  # weight of the distance to the base model; 0 is none
+    anchor: float = 1.5,                 # weight of the distance to the base model; 0 is none
     lora_rank: int = 8,                  # of the LoRA; the paper's recipes use 16
     lora_alpha: float | None = None,     # its scale is alpha/rank; None is alpha = rank
     batch_size: int = 4,                 # videos in an update
