@@ -27,7 +27,7 @@ def test_source_not_a_list_of_lines(project, source):
     edit_nb(project/NB, lambda nb: nb['cells'][4].update(source=source))
     assert sources(project) == ['00_add.ipynb: cell 4: source is not a list of lines']
 
-@pytest.mark.parametrize('text', ['/home/ann/x.png', 'saved to /root/run/a.mp4', '/Users/ann/x', '"/work/main/nbs"',
+@pytest.mark.parametrize('text', ['/home/ann/x.png', 'saved to /root/run/a.mp4', '/Users/ann/x', '"/home/ann/nbs"',
                                   r'C:\Users\ann', '/tmp/tmpa1b2c3d4/x'])
 def test_local_path(project, text):
     edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append({**PRINTED, 'text': [text]}))
