@@ -28,8 +28,8 @@ def test_pickle_among_the_weights(project):
     assert project_gate.weights(project) == ['vader_nb/weights/model.bin: only .json, .safetensors, .txt may be shipped']
 
 def test_large_weights(project):
-    (project/'vader_nb'/'weights'/'model.safetensors').write_bytes(bytes(10_000_001))
-    assert 'more than 10000000' in project_gate.weights(project)[0]
+    (project/'vader_nb'/'weights'/'model.safetensors').write_bytes(bytes(16_000_001))
+    assert 'more than 16000000' in project_gate.weights(project)[0]
 
 @pytest.mark.parametrize('key', KEYS)
 def test_requirements_hold_for_the_tested_versions(key):

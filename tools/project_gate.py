@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.notebooks import ROOT, notebooks, read, settings, stale
 
-MAX_NOTEBOOK, MAX_WEIGHTS = 1_000_000, 10_000_000  # bytes
+MAX_NOTEBOOK, MAX_WEIGHTS = 1_000_000, 16_000_000  # bytes
 WEIGHTS = {'.safetensors', '.json', '.txt'}
 LOCAL = re.compile(r'(?<![\w.:~/-])/(?:home|root|work|workspace|Users|mnt|opt|private|var/folders|tmp/tmp)\w*/?[\w./-]*'
                    r'|\b[A-Z]:\\Users\\')
