@@ -7,7 +7,7 @@ __all__ = ['saved_bytes', 'last_k', 'random_k', 'from_random_start', 'explicit',
            'choose_frames', 'seeded', 'sample_videos']
 
 # %% ../nbs/16_sampling.ipynb #2c5a086b
-import math
+import inspect, math
 from contextlib import contextmanager
 from typing import Callable
 
@@ -88,6 +88,8 @@ def sampler_settings(
     if not math.isfinite(s["guidance_scale"]) or s["guidance_scale"] < 0: raise ValueError(
         f"guidance_scale={s['guidance_scale']}: must be 0 or more (1 is no guidance)")
     if not 0 <= s["eta"] <= 1: raise ValueError(f"eta={s['eta']}: must be between 0 (deterministic) and 1")
+    if s["eta"] and "eta" not in inspect.signature(pipe.scheduler.step).parameters: raise ValueError(
+        f"eta={s['eta']}: {type(pipe.scheduler).__name__} takes no eta, leave it at 0; DDIMScheduler does")
     return s
 
 # %% ../nbs/16_sampling.ipynb #90b17783
@@ -103,12 +105,13 @@ def sample_latents(
 ) -> torch.Tensor:                           # x_0, latents (B, C, f, h, w)
     "Algorithm 1, lines 2-8: denoise from noise to a clean latent, with gradient through the chosen steps"
     s = sampler_settings(pipe, **settings)
-    steps = _selection(grad_steps, s["num_inference_steps"], select_generator)
+    pipe.scheduler.set_timesteps(s["num_inference_steps"])
+    timesteps = pipe.scheduler.timesteps                 # not always as many as were asked for
+    steps = _selection(grad_steps, len(timesteps), select_generator)
     if steps and not torch.is_grad_enabled(): raise RuntimeError(
         f"{len(steps)} steps should carry gradient, but gradients are off here (torch.no_grad)")
-    pipe.scheduler.set_timesteps(s["num_inference_steps"])
     extra = dict(eta=s["eta"], generator=generator) if s["eta"] else {}
-    for i, t in enumerate(pipe.scheduler.timesteps):
+    for i, t in enumerate(timesteps):
         with torch.set_grad_enabled(i in steps): pred = pipe.denoise(latents, t, cond, s["guidance_scale"])
         if trace is not None and i in steps: trace.append((latents, t, pred))
         latents = pipe.scheduler.step(pred, t, latents, **extra).prev_sample
