@@ -14,6 +14,7 @@ import torch
 from diffusers import ConfigMixin, SchedulerMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import randn_tensor
+from fastcore.basics import patch
 from transformers import AutoTokenizer, T5Config, T5EncoderModel
 
 from ..diffusion import Step, guide, rflow_step
@@ -180,15 +181,15 @@ class OpenSoraPipeline:
         vae: OpenSoraVAE,
         scheduler: RFlowScheduler,          # knows height, width and number of frames
         defaults: dict,                     # num_inference_steps, guidance_scale, eta
-        fps: float = 24.,                   # frames a second, told to the denoiser
+        fps: float = 24.,                   # frames a second, told to the denoiser (an image is told 120, as in its training)
         suffix: str = " aesthetic score: 6.5.",     # appended to each prompt
         lone_latents: bool = False,         # True: chosen frames are latents decoded alone, as in the official training; not exact
     ):
         self.name, self.tokenizer, self.text_encoder, self.denoiser, self.vae = name, tokenizer, text_encoder, denoiser, vae
-        self.scheduler, self.defaults, self.fps, self.suffix, self.lone_latents = scheduler, dict(defaults), fps, suffix, lone_latents
+        self.scheduler, self.defaults, self.suffix, self.lone_latents = scheduler, dict(defaults), suffix, lone_latents
         for m in (text_encoder, denoiser, vae): m.eval().requires_grad_(False)
         c = scheduler.config
-        self.n_frames, self.size = c.num_frames, (c.height, c.width)
+        self.n_frames, self.size, self.fps = c.num_frames, (c.height, c.width), 120. if c.num_frames == 1 else fps
         self.latent_shape = denoiser.config.in_channels, *vae.latent_size(c.num_frames, c.height, c.width)
 
     @property
@@ -216,38 +217,54 @@ class OpenSoraPipeline:
         dtype = torch.promote_types(self.dtype, torch.float32)
         return randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device, dtype=dtype)
 
-    def denoise(self, latents: torch.Tensor, t: torch.Tensor, cond: OpenSoraCondition, guidance_scale: float) -> torch.Tensor:
-        "Velocity from noise to data after guidance, of the shape of `latents`; 0 at frames that are given"
-        check_latents(latents, self.latent_shape)
-        t = torch.as_tensor(t, device=latents.device)
-        if self.scheduler.config.size_dtype == "bfloat16": t = t.bfloat16()     # the official bf16 runs round it, too
-        told = dict(encoder_attention_mask=cond.text_mask, frame_mask=cond.frame_mask, fps=self.fps, height=self.size[0], width=self.size[1])
-        if guidance_scale == 1: v = self.denoiser(latents, t.expand(len(latents)), cond.prompt_embeds, **told).sample[:, :latents.shape[1]]
-        else:
-            text = torch.cat([cond.prompt_embeds, cond.negative_prompt_embeds])
-            v = guided_velocity(lambda z, t: self.denoiser(z, t, text, **told).sample, latents, t, guidance_scale)
-        return v if cond.frame_mask is None else v*_frames(cond.frame_mask)
-
-    def decode(self, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor:
-        "Pixels (B, F, 3, H, W) in [0, 1]; chosen frames are those of the full decode, unless `lone_latents`"
-        check_latents(latents, self.latent_shape)
-        z, chosen = latents.to(self.vae.dtype), check_frames(frames, self.n_frames)
-        if self.lone_latents and frames is not None: pixels = self._decode_alone(z, chosen)
-        else: pixels = self.vae.decode_frames(z, self.n_frames, chosen)
-        return (pixels/2 + .5).clamp(0, 1).transpose(1, 2)
-
-    def latent_of(self, frame: int) -> int:
-        "The latent frame that holds a frame; the first latent of a chunk holds fewer, for its padding is in front"
-        chunk = next(c for c in self.vae.chunks(self.n_frames) if frame in c.frames)
-        padding = -len(chunk.frames) % self.vae.temporal_vae.factor
-        return chunk.latents.start + (frame - chunk.frames.start + padding)//self.vae.temporal_vae.factor
-
-    def _decode_alone(self, z, frames):
-        "The latents that hold these frames, each decoded as a video of one frame: not the frames of the full decode"
-        alone = [z[:, :, [self.latent_of(f)]] for f in frames]
-        return torch.cat([self.vae.decode(one, num_frames=1) for one in alone], 2)
+# %% ../../nbs/54_opensora.ipynb #291e1c78
+@patch
+def denoise(
+    self: OpenSoraPipeline,
+    latents: torch.Tensor,      # (B, C, f, h, w)
+    t: torch.Tensor,            # one of the scheduler's timesteps
+    cond: OpenSoraCondition,
+    guidance_scale: float,      # 1 is the conditional model, at half the cost
+) -> torch.Tensor:
+    "Velocity from noise to data after guidance, of the shape of `latents`; 0 at frames that are given"
+    check_latents(latents, self.latent_shape)
+    t = torch.as_tensor(t, device=latents.device)
+    if self.scheduler.config.size_dtype == "bfloat16": t = t.to(self.dtype)     # bf16 networks get it rounded, as in the official runs
+    told = dict(encoder_attention_mask=cond.text_mask, frame_mask=cond.frame_mask, fps=self.fps, height=self.size[0], width=self.size[1])
+    if guidance_scale == 1: v = self.denoiser(latents, t.expand(len(latents)), cond.prompt_embeds, **told).sample[:, :latents.shape[1]]
+    else:
+        text = torch.cat([cond.prompt_embeds, cond.negative_prompt_embeds])
+        v = guided_velocity(lambda z, t: self.denoiser(z, t, text, **told).sample, latents, t, guidance_scale)
+    return v if cond.frame_mask is None else v*_frames(cond.frame_mask)
 
 # %% ../../nbs/54_opensora.ipynb #72f3b84a
+@patch
+def decode(
+    self: OpenSoraPipeline,
+    latents: torch.Tensor,              # (B, C, f, h, w)
+    frames: list[int] | None = None,    # which frames; None: all
+) -> torch.Tensor:                      # pixels (B, F, 3, H, W) in [0, 1]
+    "Latents to pixels; chosen frames are those of the full decode, unless `lone_latents`"
+    check_latents(latents, self.latent_shape)
+    z, chosen = latents.to(self.vae.dtype), check_frames(frames, self.n_frames)
+    if self.lone_latents and frames is not None: pixels = _decode_alone(self, z, chosen)
+    else: pixels = self.vae.decode_frames(z, self.n_frames, chosen)
+    return (pixels/2 + .5).clamp(0, 1).transpose(1, 2)
+
+@patch
+def latent_of(
+    self: OpenSoraPipeline,
+    frame: int,             # 0 to n_frames-1
+) -> int:                   # index of a latent frame
+    "The latent that holds a frame; the first latent of a chunk holds fewer frames, for its padding is in front"
+    chunk, factor = next(c for c in self.vae.chunks(self.n_frames) if frame in c.frames), self.vae.temporal_vae.factor
+    return chunk.latents.start + (frame - chunk.frames.start + -len(chunk.frames) % factor)//factor
+
+def _decode_alone(pipe, z, frames):
+    "The latents that hold these frames, each decoded as a video of one frame: not the frames of the full decode"
+    return torch.cat([pipe.vae.decode(z[:, :, [pipe.latent_of(f)]], num_frames=1) for f in frames], 2)
+
+# %% ../../nbs/54_opensora.ipynb #23dc803d
 def random_opensora(
     seed: int = 0,              # of the weights
     num_frames: int = 22,       # 1, or at least 17; 22 are a chunk of 17 frames and one of 5
@@ -268,9 +285,9 @@ def random_opensora(
         parts = T5EncoderModel(t5), net, OpenSoraVAE(spatial, temporal)
     scheduler = RFlowScheduler(height=height, width=width, num_frames=num_frames)
     defaults = dict(num_inference_steps=4, guidance_scale=3., eta=0.)
-    return OpenSoraPipeline("opensora-random", tokenizer, *parts, scheduler, defaults, **options)
+    return OpenSoraPipeline("opensora-random", tokenizer, *parts, scheduler, defaults, **{"suffix": "", **options})
 
-# %% ../../nbs/54_opensora.ipynb #83d798b2
+# %% ../../nbs/54_opensora.ipynb #aa4be2f1
 OPENSORA_RECIPE = dict(   # arguments of `align`; github.com/mihirp1998/VADER, VADER-Open-Sora: vader_train.py, run_text2video_train.sh
     steps=800, grad_steps=1, frames=1, anchor=0., lora_rank=16, lora_alpha=8, batch_size=8, accumulate=8, lr=2e-4,
     num_inference_steps=30, guidance_scale=7., fit_options=dict(mixed_precision="bf16"))
@@ -284,6 +301,7 @@ def load_opensora(
     num_frames: int = 51,                                      # 1, or at least 17
     height: int = 276,                                         # pixels; the VAE rounds down to multiples of 8
     width: int = 368,
+    suffix: str = " aesthetic score: 6.5.",                    # appended to each prompt
     official_bf16: bool = False,                               # round sizes and timesteps as the official bf16 runs do
     lone_latents: bool = False,                                # decode chosen frames as the official training does; not exact
     revision: str | None = None,                               # of the denoiser's repository
@@ -297,7 +315,8 @@ def load_opensora(
     if t5.config.d_model != net.config.caption_channels: raise ValueError(
         f"{text_encoder} gives {t5.config.d_model} channels, the denoiser reads {net.config.caption_channels}: another text encoder")
     defaults = dict(num_inference_steps=30, guidance_scale=7., eta=0.)
-    return OpenSoraPipeline("opensora", tokenizer, t5, net, video, scheduler, defaults, lone_latents=lone_latents).to(device)
+    pipe = OpenSoraPipeline("opensora", tokenizer, t5, net, video, scheduler, defaults, suffix=suffix, lone_latents=lone_latents)
+    return pipe.to(device)
 
 def _load_t5(source, dtype, local_files_only):
     "Tokenizer and encoder; ValueError for another kind of model"
