@@ -506,7 +506,7 @@ def _find_checkpoint(source, **hub):
     path = Path(source)
     if path.is_dir(): path = path/"model.ckpt"
     if path.is_file(): return path, path.with_name(f"{path.stem}-diffusers")
-    looks_like_hub = str(source).count("/") == 1 and not path.parent.is_dir() and not path.suffix
+    looks_like_hub = str(source) == HUB or str(source).count("/") == 1 and not path.parent.is_dir() and not path.suffix
     if not looks_like_hub: raise FileNotFoundError(f"{path}: no such checkpoint; give model.ckpt, a folder with it, or a hub id such as {HUB!r}")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HOME
@@ -536,7 +536,7 @@ def load_videocrafter2(
         save_videocrafter2(folder, parts, words, layout, made_from)
     return open_videocrafter2(folder, dtype, device, **options)
 
-# %% ../../nbs/51_videocrafter2.ipynb #16ac11e2
+# %% ../../nbs/51_videocrafter2.ipynb #3d3f6114
 RECIPE = dict(  # training script for VideoCrafter2 in the official VADER repository; sampler: `vc2_pipeline`
     steps=450,                      # max_train_steps
     batch_size=8, accumulate=8,     # train_batch_size 1, gradient_accumulation_steps 8
