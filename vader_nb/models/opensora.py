@@ -287,7 +287,7 @@ def random_opensora(
     defaults = dict(num_inference_steps=4, guidance_scale=3., eta=0.)
     return OpenSoraPipeline("opensora-random", tokenizer, *parts, scheduler, defaults, **{"suffix": "", **options})
 
-# %% ../../nbs/54_opensora.ipynb #aa4be2f1
+# %% ../../nbs/54_opensora.ipynb #a70780c0
 OPENSORA_RECIPE = dict(   # arguments of `align`; github.com/mihirp1998/VADER, VADER-Open-Sora: vader_train.py, run_text2video_train.sh
     steps=800, grad_steps=1, frames=1, anchor=0., lora_rank=16, lora_alpha=8, batch_size=8, accumulate=8, lr=2e-4,
     num_inference_steps=30, guidance_scale=7., fit_options=dict(mixed_precision="bf16"))
