@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'LORA_TARGETS_SVD', 'SVD_RECIPE', 'ImagePrompt', 'fit_image', 'load_image_prompts',
            'resize_antialiased', 'svd_scheduler', 'step_reach', 'ImageCondition', 'SVDPipeline',
-           'make_feature_extractor', 'tiny_random_svd', 'fetch_folder', 'load_svd', 'svd_config', 'build_svd']
+           'make_feature_extractor', 'tiny_random_svd', 'fetch_folder', 'load_svd', 'load_svd_xt', 'svd_config',
+           'build_svd']
 
 # %% ../../nbs/55_svd.ipynb #184a398a
 import json
@@ -307,6 +308,7 @@ def tiny_random_svd(
     return SVDPipeline("tiny random svd", make_feature_extractor(), eyes, unet, vae, svd_scheduler(), n_frames, (32, 32), defaults, **options)
 
 # %% ../../nbs/55_svd.ipynb #916e82d7
+_HALF = torch.float16, torch.bfloat16
 _PARTS = dict(image_encoder=CLIPVisionModelWithProjection, unet=UNetSpatioTemporalConditionModel, vae=AutoencoderKLTemporalDecoder)
 
 def fetch_folder(
@@ -328,7 +330,7 @@ def fetch_folder(
 # %% ../../nbs/55_svd.ipynb #5c229130
 def _load_part(folder, part, dtype):
     "One network of a folder, with all its tensors; ValueError that names the part"
-    half = any((folder/part).glob("*.fp16.safetensors")) and (dtype != torch.float32 or not any(
+    half = any((folder/part).glob("*.fp16.safetensors")) and (dtype in _HALF or not any(
         p for p in (folder/part).glob("*.safetensors") if ".fp16" not in p.name))
     try: net, info = _PARTS[part].from_pretrained(folder/part, dtype=dtype, use_safetensors=True, variant="fp16" if half else None, output_loading_info=True)
     except Exception as e: raise ValueError(f"{folder/part} cannot be loaded as {_PARTS[part].__name__}: {str(e).strip().splitlines()[0][:200]}; "
@@ -352,7 +354,7 @@ def load_svd(
     **options,                              # fps, motion_bucket_id, noise_aug_strength, decode_chunk_size
 ) -> SVDPipeline:
     "Stable Video Diffusion from a folder or from the hub; raises FileNotFoundError or ValueError, saying what is wrong with it"
-    folder = check_folder(fetch_folder(folder_or_hub, revision, local_files_only, dtype == torch.float16), "StableVideoDiffusionPipeline", tuple(_PARTS))
+    folder = check_folder(fetch_folder(folder_or_hub, revision, local_files_only, dtype in _HALF), "StableVideoDiffusionPipeline", tuple(_PARTS))
     nets = {part: _load_part(folder, part, dtype) for part in _PARTS}
     scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler", **({} if sigma_min is None else dict(sigma_min=sigma_min)))
     fx = make_feature_extractor().from_pretrained(folder/"feature_extractor")
@@ -362,7 +364,11 @@ def load_svd(
     pipe = SVDPipeline("svd", fx, nets["image_encoder"], nets["unet"], nets["vae"], scheduler, n_frames or nets["unet"].config.num_frames, size, defaults, **options)
     return pipe.to(device)
 
-# %% ../../nbs/55_svd.ipynb #5f7b8257
+def load_svd_xt(**options) -> SVDPipeline:
+    "`load_svd` of the model for 25 frames"
+    return load_svd(**dict(folder_or_hub="stabilityai/stable-video-diffusion-img2vid-xt") | options)
+
+# %% ../../nbs/55_svd.ipynb #92dde27d
 def svd_config(xt: bool = False) -> dict:
     "Configurations of `stabilityai/stable-video-diffusion-img2vid` or, with `xt`, `-img2vid-xt`"
     cross = ("CrossAttn{}BlockSpatioTemporal",)*3
@@ -381,7 +387,7 @@ def build_svd(config: dict) -> dict:
     return dict(unet=UNetSpatioTemporalConditionModel(**config["unet"]), vae=AutoencoderKLTemporalDecoder(**config["vae"]),
                 image_encoder=CLIPVisionModelWithProjection(CLIPVisionConfig(**config["image_encoder"])))
 
-# %% ../../nbs/55_svd.ipynb #936dd658
+# %% ../../nbs/55_svd.ipynb #175e4c59
 SVD_RECIPE = dict(
     load=dict(folder_or_hub="stabilityai/stable-video-diffusion-img2vid", dtype=torch.bfloat16, size=(320, 576), num_inference_steps=25, guidance_scale=3.,
               sigma_min=.1, fps=7, motion_bucket_id=127, noise_aug_strength=.02, decode_chunk_size=7, gradient_checkpointing=True),
