@@ -188,9 +188,11 @@ def load_vjepa1(
 
 # %% ../../nbs/27a_vjepa1.ipynb #1cbdd35c
 def vjepa1_reward(
-    model,                  # a published checkpoint file, or a `VJEPA1`
+    model=None,             # a published checkpoint file, or a `VJEPA1`; there is no tiny one
     name: str = "vjepa1",   # in logs and errors
     **options,              # of `vjepa_reward`
 ) -> Reward:                # scores (B,), at most 0
     "Temporal consistency by V-JEPA 1, the paper's own network; raises FileNotFoundError or ValueError"
+    if model is None: raise ValueError("give model= a V-JEPA 1 checkpoint, such as vitl16.pth.tar of github.com/facebookresearch/jepa; "
+                                       "a tiny network has only vjepa_reward")
     return vjepa_reward(model if isinstance(model, nn.Module) else load_vjepa1(model), name=name, **options)
