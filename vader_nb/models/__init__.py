@@ -43,7 +43,7 @@ def _from_folder(folder):
     found = json.loads(index.read_text()).get("_class_name")
     if found not in FOLDERS: raise ValueError(
         f"{folder} is a {found}; a folder may hold a {' or a '.join(FOLDERS)}. For another model give its name: {', '.join(MODELS)}")
-    name, option = FOLDERS[found]
+    name, option = ("videocrafter2", "source") if (Path(folder)/"fps_embedding").is_dir() else FOLDERS[found]
     return name, {option: folder}
 
 def _check_device(device):
