@@ -1,6 +1,4 @@
 "Object removal with YOLOS"
-from functools import partial
-
 import torch
 from golden import Check
 from transformers import YolosConfig, YolosForObjectDetection
