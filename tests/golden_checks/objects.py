@@ -2,7 +2,7 @@
 import torch
 from golden import Check
 from transformers import YolosConfig, YolosForObjectDetection
-from vader_nb.rewards.objects import category_ids, imagenet_normalise, object_reward, resize_vader, threshold_form
+from vader_nb.rewards.objects import category_ids, imagenet_normalise, object_reward, resize_vader
 
 
 def detector(case, dtype):
