@@ -29,6 +29,11 @@ from ..world import (BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, MOTIONS, SHAPES, 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
+def _resize(images, size, mode):
+    "Antialiased resize; through float32, where torch has none for a half precision on the CPU"
+    half = images.dtype in (torch.float16, torch.bfloat16)
+    return F.interpolate(images.float() if half else images, size, mode=mode, antialias=True).to(images.dtype)
+
 def resize_crop(
     images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
     size: int,       # wanted height and width
@@ -37,7 +42,7 @@ def resize_crop(
     h, w = images.shape[-2:]
     if (h, w) == (size, size): return images
     to = (size, int(size*w/h)) if h <= w else (int(size*h/w), size)
-    for step in ((h, to[1]), to): images = F.interpolate(images, step, mode="bicubic", antialias=True).clamp(-1e-3, 1 + 1e-3)
+    for step in ((h, to[1]), to): images = _resize(images, step, "bicubic").clamp(-1e-3, 1 + 1e-3)
     top, left = (round((n - size)/2) for n in to)
     return images[..., top:top+size, left:left+size]
 
@@ -47,7 +52,7 @@ def resize_squash(
 ) -> Tensor:         # (N, 3, size, size) in [0, 1]
     "The preprocessing of the official VADER scripts for VideoCrafter: bilinear, without keeping the aspect"
     if images.shape[-2:] == (size, size): return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return _resize(images, (size, size), "bilinear")
 
 # %% ../../nbs/19_clip.ipynb #7dc69f09
 def normalise(
