@@ -206,7 +206,7 @@ def sample_i2v(
     vae: nn.Module,                  # that decodes
     images: torch.Tensor,            # first frames (B, 3, 32, 32) in [0, 1]
     num_inference_steps: int = 10,   # of Euler's method
-    guidance_scale: float = 1.,      # at the last frame
+    guidance_scale: float = 2.,      # at the last frame
     seed: int = 0,                   # of the initial noise
     factor: float = 1.,              # scaling factor of the latents
 ) -> torch.Tensor:                   # pixels (B, 8, 3, 32, 32) in [0, 1]
@@ -221,7 +221,7 @@ def i2v_accuracy(
     vae: nn.Module,          # that decodes
     n: int = 64,             # held-out first frames, 1 to 200
     factor: float = 1.,      # scaling factor of the latents
-    guidance_scale: float = 1.,  # at the last frame
+    guidance_scale: float = 2.,  # at the last frame
 ) -> dict[str, float]:       # agreement in colour, shape, background, and the motion energy relative to real videos
     "What the model keeps of held-out first frames"
     captions = split_captions()[1][:n]
