@@ -4,7 +4,7 @@ from golden import Check
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from vader_nb.rewards.action import action_logits, action_loss, action_reward, class_names, match_label, resize_square
 from vader_nb.rewards.core import reward_loss
-from vader_nb.rewards.objects import imagenet_normalise
+from vader_nb.rewards.clip import imagenet_normalise
 
 
 def classifier(case, dtype):

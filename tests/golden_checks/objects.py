@@ -2,7 +2,8 @@
 import torch
 from golden import Check
 from transformers import YolosConfig, YolosForObjectDetection
-from vader_nb.rewards.objects import category_ids, imagenet_normalise, object_reward, resize_vader
+from vader_nb.rewards.clip import imagenet_normalise
+from vader_nb.rewards.objects import category_ids, object_reward, resize_vader
 
 
 def detector(case, dtype):
@@ -24,7 +25,7 @@ def yolos_removal(case):
         ids = category_ids(yolos.config, case.info['constructor']['target'])
         x = case['in.pixels'].to(dtype)
         pixels = lambda x: (x/2 + .5).clamp(0, 1)
-        images = imagenet_normalise(resize_vader(pixels(x)))
+        images = imagenet_normalise(resize_vader(pixels(x)), torch.float32)
         result = yolos(images)
         if bits == 64: yield Check('out64.preprocessed_sample', images[:, :, ::32, ::2], case['out64.preprocessed_sample'], tol)
         # float32: attention over some thousand tokens; the raw logits and boxes get the recorded tolerance, scores 1e-5

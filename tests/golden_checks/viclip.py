@@ -2,7 +2,8 @@
 import torch
 import torch.nn.functional as F
 from golden import Check
-from vader_nb.rewards.viclip import IMAGENET_STD, ViCLIP, viclip_input
+from vader_nb.rewards.clip import IMAGENET_STD
+from vader_nb.rewards.viclip import ViCLIP, viclip_input
 
 VISION = ('input_resolution', 'patch_size', 'width', 'layers', 'heads', 'output_dim', 'num_frames')
 TEXT = ('embed_dim', 'context_length', 'vocab_size', 'transformer_width', 'transformer_heads', 'transformer_layers')

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from ..checkpoints import load_state, save_state, weights_folder
-from .clip import spoil
+from .clip import imagenet_normalise, spoil
 from .core import Reward
-from .objects import imagenet_normalise, load_strict
+from .objects import load_strict
 from ..tiny_vae import reconstruct
 from ..world import FRAMES, MOTIONS, SIZE, parse_caption, render, split_captions
 
