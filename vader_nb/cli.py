@@ -256,7 +256,7 @@ def vader_align(
     frames:int=4, # decode and score this many random frames a video; 0 for all
     target:float=None, # aim at this score, as the paper's aesthetic loss does (10), instead of as high as possible
     target_weight:float=.1, # factor of the distance to --target
-    anchor:float=1.5, # weight of the distance to the base model: higher keeps the videos closer to it
+    anchor:float=3., # weight of the distance to the base model: higher keeps the videos closer to it
     lora_rank:int=8, # rank of the LoRA
     lora_alpha:float=None, # the LoRA's scale is alpha/rank; equal to the rank if not given
     num_inference_steps:int=None, # sampling steps T; the model's own if not given
@@ -264,7 +264,7 @@ def vader_align(
     eta:float=None, # noise of the sampler, 0 (DDIM) to 1 (DDPM); the model's own if not given
     seed:int=0, # of everything random; the same seed gives the same files
     eval_train:int=24, # training prompts to evaluate on, before and after; 0 for none
-    eval_test:int=48, # held-out prompts to evaluate on, before and after; 0 for none
+    eval_test:int=96, # held-out prompts to evaluate on, before and after; 0 for none
     diversity_prompts:int=5, # held-out prompts whose diversity is measured; 0 for none
     diversity_seeds:int=6, # videos of each of them
     checkpoint:str=None, # file to resume from and save to; checkpoint.pt in --out, removed at the end, if not given
@@ -284,7 +284,7 @@ def _train_part(a, out):
     "Train the VAE or the UNet; returns the log"
     from diffusers import AutoencoderKL
     from vader_nb.checkpoints import weights_folder
-    from vader_nb.tiny_unet import save_tiny, train_unet
+    from vader_nb.tiny_unet import SECOND_CYCLE, load_tiny_networks, save_tiny, train_unet
     from vader_nb.tiny_vae import finish_vae, train_vae
     keys = ("steps", "batch_size", "lr", "n_videos") + (("eval_every", "n_eval") if a.part == "unet" else ())
     given = {k: getattr(a, k) for k in keys if getattr(a, k) is not None}
@@ -294,7 +294,8 @@ def _train_part(a, out):
     else:
         import torch
         vae = AutoencoderKL.from_pretrained(a.vae or weights_folder("tiny")/"vae", torch_dtype=torch.float32).eval().requires_grad_(False)
-        model, log = train_unet(vae, checkpoint=out/"unet.ckpt", seed=a.seed, **given)
+        if a.init: given = {**SECOND_CYCLE, **given, "init": load_tiny_networks(a.init)[0]}
+        model, log = train_unet(vae, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
         save_tiny(model, vae, log, out)
     return log
 
@@ -306,6 +307,8 @@ def _check_training(a):
         if getattr(a, k) is not None and getattr(a, k) < v: raise ValueError(f"{k}={getattr(a, k)}: must be at least {v}")
     if a.lr is not None and not a.lr > 0: raise ValueError(f"lr={a.lr}: must be above 0")
     if a.vae and not (Path(a.vae)/"config.json").is_file(): raise FileNotFoundError(f"vae: no config.json in {a.vae}; give the folder 'vae' that --part vae wrote")
+    if a.init and a.part != "unet": raise ValueError(f"init: only --part unet can go on from a model, got --part {a.part}")
+    if a.init and not (Path(a.init)/"unet"/"config.json").is_file(): raise FileNotFoundError(f"init: no unet/config.json in {a.init}; give a folder that --part unet wrote")
 
 # %% ../nbs/70_cli.ipynb #fbe4fab6
 @call_parse
@@ -317,6 +320,7 @@ def vader_train_tiny(
     lr:float=None, # peak learning rate
     n_videos:int=None, # videos rendered at a time (vae), or size of the training set (unet)
     vae:str=None, # for the unet: folder of the VAE; the shipped one if not given
+    init:str=None, # for the unet: folder of a tiny model to go on from, for a second cycle (then its own steps, rate and stages)
     eval_every:int=None, # for the unet: steps between two readings by the oracles, and between checkpoints
     n_eval:int=None, # for the unet: held-out captions that the oracles read, 1 to 200
     seed:int=0, # of weights and data; the shipped weights: 0

@@ -110,7 +110,7 @@ def sample_latents(
     steps = _selection(grad_steps, len(timesteps), select_generator)
     if steps and not torch.is_grad_enabled(): raise RuntimeError(
         f"{len(steps)} steps should carry gradient, but gradients are off here (torch.no_grad)")
-    extra = dict(eta=s["eta"], generator=generator) if s["eta"] else {}
+    extra = {k: v for k, v in dict(eta=s["eta"], generator=generator).items() if v and k in inspect.signature(pipe.scheduler.step).parameters}
     for i, t in enumerate(timesteps):
         with torch.set_grad_enabled(i in steps): pred = pipe.denoise(latents, t, cond, s["guidance_scale"])
         if trace is not None and i in steps: trace.append((latents, t, pred))

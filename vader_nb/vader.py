@@ -61,9 +61,10 @@ def drift(
     return total/len(steps)
 
 # %% ../nbs/31_vader.ipynb #a41c04d5
-def _try_reward(pipe, reward, prompts):
-    "Score one decoded noise before any work starts: a broken reward fails here"
-    with torch.no_grad(): pixels = pipe.decode(pipe.init_latents(1, torch.Generator().manual_seed(0)))
+def _try_reward(pipe, reward, prompts, frames):
+    "Score chosen frames of one decoded noise before any work starts: a broken reward fails here, and one that needs other frames"
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(): pixels = pipe.decode(pipe.init_latents(1, generator), choose_frames(pipe.n_frames, frames, generator))
     scores = reward(pixels.detach().requires_grad_(), prompts[:1])
     if not scores.requires_grad: raise ValueError(f"reward {reward.name!r} does not depend differentiably on the frames")
 
@@ -76,7 +77,7 @@ def check_alignment(pipe, reward, prompts, grad_steps, frames, anchor, settings)
     choose_frames(pipe.n_frames, frames)
     if not 0 <= anchor < math.inf: raise ValueError(f"anchor={anchor}: must be 0 (none) or more")
     pipe.encode_prompt(prompts)
-    _try_reward(pipe, reward, prompts)
+    _try_reward(pipe, reward, prompts, frames)
     return prompts
 
 # %% ../nbs/31_vader.ipynb #3a5b7e80
@@ -120,7 +121,7 @@ def align(
     grad_steps: int | Callable = 1,      # K, the sampling steps that carry gradient (Algorithm 1); or a selection of them
     frames: int | None = 4,              # decode this many random frames a video (the paper's subsampling); None is all
     form: Callable = maximise,           # scores (B,) to loss
-    anchor: float = 1.5,                 # weight of the distance to the base model; 0 is none
+    anchor: float = 3.,                 # weight of the distance to the base model; 0 is none
     lora_rank: int = 8,                  # of the LoRA; the paper's recipes use 16
     lora_alpha: float | None = None,     # its scale is alpha/rank; None is alpha = rank
     batch_size: int = 4,                 # videos in an update
