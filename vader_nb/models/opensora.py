@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, T5Config, T5EncoderModel
 from ..diffusion import Step, guide, rflow_step
 from .opensora_vae import OpenSoraVAE, load_opensora_vae
 from .stdit3 import STDiT3, load_stdit3
-from ..pipeline import check_frames, check_latents, check_prompts
+from ..pipeline import Networks, check_frames, check_latents, check_prompts
 from ..world import make_tokenizer
 
 # %% ../../nbs/54_opensora.ipynb #68ce66af
@@ -168,7 +168,7 @@ def clean_prompt(
     return " ".join((prompt if "aesthetic score:" in prompt else prompt + suffix).lower().split())
 
 # %% ../../nbs/54_opensora.ipynb #fa972f80
-class OpenSoraPipeline:
+class OpenSoraPipeline(Networks):
     "Open-Sora 1.2: T5, `STDiT3`, `OpenSoraVAE`, rectified flow"
     lora_targets = ("qkv", "q_linear", "kv_linear")     # the paper's recipe
 
@@ -191,16 +191,6 @@ class OpenSoraPipeline:
         c = scheduler.config
         self.n_frames, self.size, self.fps = c.num_frames, (c.height, c.width), 120. if c.num_frames == 1 else fps
         self.latent_shape = denoiser.config.in_channels, *vae.latent_size(c.num_frames, c.height, c.width)
-
-    @property
-    def device(self): return self.denoiser.device
-    @property
-    def dtype(self): return self.denoiser.dtype
-
-    def to(self, *args, **kwargs):
-        "Move or cast all networks, as `torch.nn.Module.to` does; returns self"
-        for m in (self.text_encoder, self.denoiser, self.vae): m.to(*args, **kwargs)
-        return self
 
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> OpenSoraCondition:

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from .unet3d import check_folder
-from ..pipeline import check_frames, check_latents, check_prompts
+from ..pipeline import Networks, check_frames, check_latents, check_prompts
 from ..video import from_uint8
 
 # %% ../../nbs/55_svd.ipynb #5bc25144
@@ -187,7 +187,7 @@ def _first_sigma(scheduler, steps):
     return scheduler.init_noise_sigma
 
 # %% ../../nbs/55_svd.ipynb #4a983f2b
-class SVDPipeline:
+class SVDPipeline(Networks):
     "An image-to-video model: CLIP's image encoder, a `UNetSpatioTemporalConditionModel` and an `AutoencoderKLTemporalDecoder`"
     lora_targets = LORA_TARGETS_SVD
     def __init__(
@@ -212,15 +212,6 @@ class SVDPipeline:
         if any(s % factor for s in size): raise ValueError(f"size={tuple(size)}: height and width must be multiples of {factor}")
         self.latent_shape = unet.config.out_channels, n_frames, size[0]//factor, size[1]//factor
         self.init_sigma = _first_sigma(scheduler, defaults["num_inference_steps"])
-
-    @property
-    def device(self): return self.denoiser.device
-    @property
-    def dtype(self): return self.denoiser.dtype
-    def to(self, *args, **kwargs):
-        "Move or cast all networks, as `torch.nn.Module.to` does; returns self"
-        for m in (self.image_encoder, self.denoiser, self.vae): m.to(*args, **kwargs)
-        return self
 
     def encode_images(self, images: torch.Tensor) -> ImageCondition:
         "Condition on pictures (B, 3, H, W) in [0, 1] of any size, differentiable"

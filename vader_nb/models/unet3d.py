@@ -18,11 +18,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from ..checkpoints import weights_folder
 from ..diffusion import guide
-from ..pipeline import Condition, check_frames, check_latents, check_prompts
+from ..pipeline import Condition, Networks, check_frames, check_latents, check_prompts
 from ..world import parse_caption
 
 # %% ../../nbs/15_tiny_pipeline.ipynb #295e4d87
-class UNet3DPipeline:
+class UNet3DPipeline(Networks):
     "A text-to-video model of a CLIP text encoder, a `UNet3DConditionModel` and a frame-wise `AutoencoderKL`"
     def __init__(
         self,
@@ -38,16 +38,6 @@ class UNet3DPipeline:
         for m in (text_encoder, unet, vae): m.eval().requires_grad_(False)
         size = unet.config.sample_size
         self.latent_shape = unet.config.in_channels, n_frames, size, size
-
-    @property
-    def device(self): return self.denoiser.device
-    @property
-    def dtype(self): return self.denoiser.dtype
-
-    def to(self, *args, **kwargs):
-        "Move or cast all networks, as `torch.nn.Module.to` does; returns self"
-        for m in (self.text_encoder, self.denoiser, self.vae): m.to(*args, **kwargs)
-        return self
 
     def _embed(self, texts):
         ids = self.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt",
