@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     generators: list[torch.Generator]   # B generators, on the CPU, one a video: for its noise
     shared: torch.Generator             # for what all videos of a step share, such as the choice of frames
     step: int                           # 0, 1, 2, ...
+    kept: dict | None = None            # what the loss function keeps for further updates on this batch, see below
 
 def _generator(*key):
     "A generator whose seed is a hash of `key`"
@@ -47,7 +48,7 @@ def batch_at(
     "The batch of a step, or a part of it, as a function of its arguments alone"
     drawn, indices = prompt_batch(prompts, step, batch_size, seed), range(batch_size)[part]
     return Batch([drawn[i] for i in indices], [_generator(seed, step, i) for i in indices],
-                 _generator(seed, step, "shared"), step)
+                 _generator(seed, step, "shared"), step, {})
 
 # %% ../nbs/30_trainer.ipynb #c3f7ba56
 _OWN = ("step", "loss", "grad_norm", "seconds", "queries") # the trainer's names in the log
@@ -150,19 +151,24 @@ def _clip(state, max_grad_norm):
         "update. Look for a division by zero, or a root or logarithm at zero, in the reward")
     return norm.item()
 
-def _update(state, loss_fn, prompts, config, parts):
-    "One optimiser step; returns its record"
-    start, n, size = perf_counter(), state.step, config["batch_size"]
+def _update(state, loss_fn, batches, prompts, max_grad_norm):
+    "One optimiser update on a batch, given in pieces; returns the means of what was measured"
     state.optimizer.zero_grad()
-    rows = [_backward(state, loss_fn, batch_at(prompts, n, size, config["seed"], p), len(parts)) for p in parts]
-    values = _gather(state, rows)
-    _check_finite(values, prompt_batch(prompts, n, size, config["seed"]), n)
+    values = _gather(state, [_backward(state, loss_fn, b, len(batches)) for b in batches])
+    _check_finite(values, prompts, state.step)
     average_gradients(state.parameters, state.accelerator)
-    norm = _clip(state, config["max_grad_norm"])
+    norm = _clip(state, max_grad_norm)
     state.optimizer.step()
-    means = {k: v.mean().item() for k, v in values.items()}
-    return dict(step=n+1, loss=means.pop("loss"), grad_norm=norm, seconds=perf_counter() - start,
-                queries=(n+1)*size, **means)
+    return dict(loss=values.pop("loss").mean().item(), grad_norm=norm, **{k: v.mean().item() for k, v in values.items()})
+
+def _step(state, loss_fn, prompts, config, parts):
+    "All updates on the batch of one step; returns its record"
+    start, n, size, updates = perf_counter(), state.step, config["batch_size"], config.get("updates", 1)
+    batches = [batch_at(prompts, n, size, config["seed"], p) for p in parts]
+    drawn = prompt_batch(prompts, n, size, config["seed"])
+    rows = [_update(state, loss_fn, batches, drawn, config["max_grad_norm"]) for _ in range(updates)]
+    own, means = [{k: fmean(r[k] for r in rows) for k in ks} for ks in (("loss", "grad_norm"), [k for k in rows[0] if k not in _OWN])]
+    return dict(step=n+1, **own, seconds=perf_counter() - start, queries=(n+1)*size*updates, **means)
 
 # %% ../nbs/30_trainer.ipynb #7988b604
 def _save(state, path, config):
@@ -265,7 +271,7 @@ def fit(
     loss_fn: Callable,        # `Batch -> (loss, metrics)`: mean loss of the batch, a scalar; and name -> (B,) to log
     parameters,               # what to train (those that require a gradient)
     prompts: list[str],       # training prompts; every epoch is a permutation of them
-    steps: int,               # updates in all, those of a resumed run included
+    steps: int,               # batches in all, those of a resumed run included
     batch_size: int=4,        # videos in an update, over all micro-batches and processes
     accumulate: int=1,        # micro-batches per process
     lr: float=2e-4,           # of AdamW (official VADER: 2e-4)
@@ -274,19 +280,21 @@ def fit(
     seed: int=0,              # of prompts and noise
     callbacks=(),             # objects such as `Progress()`
     checkpoint=None,          # file to save to, and to resume from if it exists
-    save_every: int=10,       # updates between two checkpoints
+    updates: int=1,           # optimiser updates on each batch, see below
+    save_every: int=10,       # steps between two checkpoints
     mixed_precision: str=None,# "no", "bf16" or "fp16"; None: as `accelerate launch` says
     settings: dict=None,      # plain data that a resumed run must share, such as the sampler's settings
 ) -> list[dict]:              # the log, one record an update
     "Train; bad input raises before the first step, and numbers that are not finite before they reach a parameter"
     config = dict(batch_size=batch_size, lr=lr, weight_decay=weight_decay, max_grad_norm=max_grad_norm, seed=seed)
-    _check_numbers(steps=steps, accumulate=accumulate, save_every=save_every, **config)
+    _check_numbers(steps=steps, accumulate=accumulate, updates=updates, save_every=save_every, **config)
     params, prompts, callbacks = _trainable(parameters), check_prompts(prompts), _check_callbacks(callbacks)
     _check_checkpoint(checkpoint)
     state = _start(params, steps, config, mixed_precision)
     acc = state.accelerator
     parts = split_batch(batch_size, accumulate, acc.num_processes, acc.process_index)
     config |= dict(prompts=_describe(prompts), mixed_precision=acc.mixed_precision, **(settings or {}))
+    if updates > 1: config["updates"] = updates
     _resume(state, checkpoint, config)
     return _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_every)
 
@@ -299,12 +307,12 @@ def _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_ev
             stack.callback(_call, [c], "after_fit", state)
             _call([c], "before_fit", state)
         while state.step < state.steps:
-            state.log.append(_update(state, loss_fn, prompts, config, parts))
+            state.log.append(_step(state, loss_fn, prompts, config, parts))
             if state.step % save_every == 0 or state.step == state.steps: _save(state, checkpoint, config)
             if state.accelerator.is_main_process: _call(callbacks, "after_step", state)
     return state.log
 
-# %% ../nbs/30_trainer.ipynb #c9b4ef0f
+# %% ../nbs/30_trainer.ipynb #2b2cd544
 class Progress:
     "A progress bar with the latest values"
     def __init__(self,
@@ -318,7 +326,7 @@ class Progress:
     def after_fit(self, state):
         if self.bar is not None: self.bar.close()
 
-# %% ../nbs/30_trainer.ipynb #11900791
+# %% ../nbs/30_trainer.ipynb #40f053a2
 class JSONLog:
     "Append each record to a file as a line; a resumed run leaves no line twice"
     def __init__(self,
@@ -344,7 +352,7 @@ def read_log(
         except ValueError as e: raise ValueError(f"{path}: line {i} is no JSON: {line!r:.60}") from e
     return records
 
-# %% ../nbs/30_trainer.ipynb #114f7999
+# %% ../nbs/30_trainer.ipynb #c790f8d7
 class TensorBoard:
     "Curves of every logged number; ImportError if tensorboard is not installed"
     def __init__(self,
@@ -361,7 +369,7 @@ class TensorBoard:
     def after_fit(self, state):
         if self.writer is not None: self.writer.close()
 
-# %% ../nbs/30_trainer.ipynb #b092b3aa
+# %% ../nbs/30_trainer.ipynb #fef473d6
 class Samples:
     "Write `step_0000.png` (contact sheet) and `.mp4` before the first step and every few steps"
     def __init__(self,
@@ -385,7 +393,7 @@ class Samples:
     def after_step(self, state):
         if state.step % self.every == 0: self._write(state.step)
 
-# %% ../nbs/30_trainer.ipynb #2b706d90
+# %% ../nbs/30_trainer.ipynb #7e098601
 def plot_log(
     log,                    # records of `fit`, or a file that `JSONLog` wrote
     keys=("reward",),       # what to draw, names in the records
