@@ -51,7 +51,7 @@ def batch_at(
                  _generator(seed, step, "shared"), step, {})
 
 # %% ../nbs/30_trainer.ipynb #c3f7ba56
-_OWN = ("step", "loss", "grad_norm", "seconds", "queries") # the trainer's names in the log
+_OWN = ("step", "loss", "grad_norm", "seconds", "queries", "loss_scale", "skipped") # the trainer's names in the log
 
 def _check_output(out, batch):
     "Refuse what is not `(scalar loss, {name: (B,)})`"
@@ -143,13 +143,23 @@ def _check_finite(values, prompts, step):
 # %% ../nbs/30_trainer.ipynb #3603bd5d
 def _clip(state, max_grad_norm):
     "Clip the gradient in place, return its norm before; FloatingPointError if it is not finite"
-    state.accelerator.unscale_gradients(state.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(state.parameters, math.inf if max_grad_norm is None else max_grad_norm)
     scaler = state.accelerator.scaler
+    if scaler: scaler.unscale_(state.optimizer.optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(state.parameters, math.inf if max_grad_norm is None else max_grad_norm)
     if not norm.isfinite() and (scaler is None or scaler.get_scale() < 1): raise FloatingPointError(
         f"step {state.step + 1}: the loss is finite but its gradient is {norm.item()}; training stopped before this "
         "update. Look for a division by zero, or a root or logarithm at zero, in the reward")
     return norm.item()
+
+def _scaled_step(state):
+    "The optimiser's step; with a loss scale, what became of it, for the log"
+    scaler, opt = state.accelerator.scaler, state.optimizer
+    scale = scaler.get_scale() if scaler else None
+    opt.step()
+    if scaler is None: return {}
+    if opt.step_was_skipped and state.accelerator.is_main_process: tqdm.write(
+        f"step {state.step + 1}: the gradient is not finite at loss scale {scale:g}: update skipped, the next scale is {scaler.get_scale():g}")
+    return dict(loss_scale=scale, skipped=float(opt.step_was_skipped))
 
 def _update(state, loss_fn, batches, prompts, max_grad_norm):
     "One optimiser update on a batch, given in pieces; returns the means of what was measured"
@@ -158,8 +168,8 @@ def _update(state, loss_fn, batches, prompts, max_grad_norm):
     _check_finite(values, prompts, state.step)
     average_gradients(state.parameters, state.accelerator)
     norm = _clip(state, max_grad_norm)
-    state.optimizer.step()
-    return dict(loss=values.pop("loss").mean().item(), grad_norm=norm, **{k: v.mean().item() for k, v in values.items()})
+    scaled = _scaled_step(state)
+    return dict(loss=values.pop("loss").mean().item(), grad_norm=norm, **scaled, **{k: v.mean().item() for k, v in values.items()})
 
 def _step(state, loss_fn, prompts, config, parts):
     "All updates on the batch of one step; returns its record"
@@ -167,7 +177,7 @@ def _step(state, loss_fn, prompts, config, parts):
     batches = [batch_at(prompts, n, size, config["seed"], p) for p in parts]
     drawn = prompt_batch(prompts, n, size, config["seed"])
     rows = [_update(state, loss_fn, batches, drawn, config["max_grad_norm"]) for _ in range(updates)]
-    own, means = [{k: fmean(r[k] for r in rows) for k in ks} for ks in (("loss", "grad_norm"), [k for k in rows[0] if k not in _OWN])]
+    own, means = [{k: fmean(r[k] for r in rows) for k in rows[0] if (k in _OWN) == mine} for mine in (True, False)]
     return dict(step=n+1, **own, seconds=perf_counter() - start, queries=(n+1)*size*updates, **means)
 
 # %% ../nbs/30_trainer.ipynb #7988b604
@@ -256,10 +266,11 @@ def _check_numbers(lr, weight_decay, max_grad_norm, **counts):
         f"max_grad_norm must be above 0, or None for no clipping, got {max_grad_norm!r}")
 
 # %% ../nbs/30_trainer.ipynb #be9e25af
-def _start(parameters, steps, config, mixed_precision):
+def _start(parameters, steps, config, mixed_precision, loss_scale, optimizer):
     "A run before its first step"
     acc = make_accelerator(parameters[0].device, mixed_precision)
-    opt = torch.optim.AdamW(parameters, lr=config["lr"], weight_decay=config["weight_decay"])
+    if loss_scale: acc.scaler = torch.amp.GradScaler(acc.device.type, init_scale=loss_scale)
+    opt = optimizer(parameters, lr=config["lr"], weight_decay=config["weight_decay"])
     return FitState(steps, [], parameters, acc.prepare_optimizer(opt, device_placement=False), acc)
 
 def _describe(prompts):
@@ -283,6 +294,8 @@ def fit(
     updates: int=1,           # optimiser updates on each batch, see below
     save_every: int=10,       # steps between two checkpoints
     mixed_precision: str=None,# "no", "bf16" or "fp16"; None: as `accelerate launch` says
+    loss_scale: float=None,   # first loss scale, for networks in float16, such as 65536; it adapts. None: only with "fp16"
+    optimizer: Callable=torch.optim.AdamW,  # (parameters, lr=, weight_decay=) -> optimiser
     settings: dict=None,      # plain data that a resumed run must share, such as the sampler's settings
 ) -> list[dict]:              # the log, one record an update
     "Train; bad input raises before the first step, and numbers that are not finite before they reach a parameter"
@@ -290,11 +303,14 @@ def fit(
     _check_numbers(steps=steps, accumulate=accumulate, updates=updates, save_every=save_every, **config)
     params, prompts, callbacks = _trainable(parameters), check_prompts(prompts), _check_callbacks(callbacks)
     _check_checkpoint(checkpoint)
-    state = _start(params, steps, config, mixed_precision)
+    if loss_scale is not None and not 0 < loss_scale < math.inf: raise ValueError(f"loss_scale must be above 0, got {loss_scale!r}")
+    state = _start(params, steps, config, mixed_precision, loss_scale, optimizer)
     acc = state.accelerator
     parts = split_batch(batch_size, accumulate, acc.num_processes, acc.process_index)
     config |= dict(prompts=_describe(prompts), mixed_precision=acc.mixed_precision, **(settings or {}))
     if updates > 1: config["updates"] = updates
+    if loss_scale: config["loss_scale"] = loss_scale
+    if optimizer is not torch.optim.AdamW: config["optimizer"] = optimizer.__name__
     _resume(state, checkpoint, config)
     return _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_every)
 
