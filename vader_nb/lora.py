@@ -122,22 +122,28 @@ def _lora_file(path):
     path = Path(path)
     return path if path.suffix == ".safetensors" else path/LORA_FILE
 
+def _prefix(model, given):
+    "What is given, else the pipeline's own"
+    return given or getattr(model, "lora_prefix", "unet")
+
 def lora_state(
     model, # a pipeline or a module with a LoRA
-    prefix: str="unet", # what diffusers calls the module in its pipelines: "unet" or "transformer"
+    prefix: str=None, # what diffusers calls the module in its pipelines, "unet" or "transformer"; None: the pipeline's own `lora_prefix`, else "unet"
 ) -> dict: # name -> tensor, `unet.<layer>.lora_A.weight`
     "The LoRA's tensors under the names of diffusers' files"
     lora_parameters(model)
+    prefix = _prefix(model, prefix)
     return {f"{prefix}.{k}": v.detach().cpu() for k, v in get_peft_model_state_dict(_denoiser(model)).items()}
 
 # %% ../nbs/17_lora.ipynb #e41cb50d
 def save_lora(
     model, # a pipeline or a module with a LoRA
     path, # folder (the file gets diffusers' name), or a name that ends in .safetensors
-    prefix: str="unet", # "unet" or "transformer"
+    prefix: str=None, # "unet" or "transformer"; None: the pipeline's own
 ) -> Path: # the file
     "Write the LoRA in diffusers' format, with its rank and alpha; atomic, and the same bytes for the same LoRA"
-    tensors, path = lora_state(model, prefix), _lora_file(path)
+    prefix, path = _prefix(model, prefix), _lora_file(path)
+    tensors = lora_state(model, prefix)
     config = _denoiser(model).peft_config["default"].to_dict()
     config = {f"{prefix}.{k}": sorted(v) if isinstance(v, (set, list)) else v for k, v in config.items()}
     metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(config, indent=2, sort_keys=True)}
@@ -172,10 +178,10 @@ def load_lora(
     model, # a pipeline or a module without a LoRA
     path, # folder that `save_lora` or diffusers wrote, or the .safetensors file
     scale: float=1., # strength, in front of alpha/rank
-    prefix: str="unet", # "unet" or "transformer"
+    prefix: str=None, # "unet" or "transformer"; None: the pipeline's own
 ) -> list[nn.Parameter]: # its parameters, float32, trainable
     "Freeze the denoiser and put a saved LoRA on it; FileNotFoundError, or ValueError for a LoRA of another model"
-    module, path = _denoiser(model), _lora_file(path)
+    module, path, prefix = _denoiser(model), _lora_file(path), _prefix(model, prefix)
     _check_no_lora(module)
     state = _read_lora(path, prefix)
     _check_fits(module, state, path)
