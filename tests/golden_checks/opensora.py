@@ -4,10 +4,11 @@ from unittest.mock import patch
 
 import torch
 from golden import Check
+from vader_nb.checkpoints import load_strict
 from vader_nb.models import stdit3
 from vader_nb.models.opensora import RFlowScheduler, guided_velocity, sample_masked, timestep_transform
 from vader_nb.models.opensora_vae import OpenSoraVAE, convert_opensora_vae
-from vader_nb.models.stdit3 import STDiT3, load_strictly, position_table, sinusoid, stdit3_config
+from vader_nb.models.stdit3 import STDiT3, position_table, sinusoid, stdit3_config
 from vader_nb.sampling import explicit, last_k
 
 @contextmanager
@@ -30,7 +31,7 @@ def opensora_stdit3(case):
         table = position_table(*grid, config['hidden_size'], (height*width)**.5/config.get('input_sq_size', 512))
         yield Check('pos_emb', table[None], case['pos_emb'], 1e-6)
     for dtype, bits, tol in ((torch.float32, 32, 2e-5), (torch.float64, 64, 1e-9)):
-        net = load_strictly(STDiT3(**config), {k: v.to(dtype) for k, v in case.part("sd.").items()}).eval()
+        net = load_strict(STDiT3(**config), {k: v.to(dtype) for k, v in case.part("sd.").items()}).eval()
         for i, run in enumerate(case.info['runs']):
             with torch.no_grad(), tables(case) if bits == 64 else nullcontext():
                 got = net(x.to(dtype), case[f'timestep_{i}'], y.to(dtype), case['mask'] if run['mask'] else None,

@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
-from .stdit3 import load_strictly, read_safetensors
+from ..checkpoints import load_strict, read_tensors
 from ..pipeline import check_frames
 
 # %% ../../nbs/53_opensora_vae.ipynb #1db585cb
@@ -352,6 +352,6 @@ def load_opensora_vae(
     if not ours: config = opensora_vae_config(config)
     with torch.device("meta"): vae = OpenSoraVAE.from_config({**config, **(sizes or {})})
     path = _part(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
-    state = read_safetensors(path)
-    load_strictly(vae, state if ours else convert_opensora_vae(state), path)
+    state = read_tensors(path)
+    load_strict(vae, state if ours else convert_opensora_vae(state), path)
     return vae.to(device=device, dtype=dtype).eval().requires_grad_(False)

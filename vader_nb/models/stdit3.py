@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sinusoid', 'position_table', 'rotate_pairs', 'RMSNorm', 'SelfAttention', 'CrossAttention', 'MLP', 'STDiT3Block',
            'NumberEmbedder', 'PatchEmbedder', 'CaptionEmbedder', 'FinalLayer', 'Rope', 'STDiT3', 'stdit3_config',
-           'load_strictly', 'read_safetensors', 'load_stdit3']
+           'load_stdit3']
 
 # %% ../../nbs/52_stdit3.ipynb #74b4da19
 import json, math
@@ -18,9 +18,9 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
+
+from ..checkpoints import load_strict, read_tensors
 
 # %% ../../nbs/52_stdit3.ipynb #cb141ef3
 def sinusoid(
@@ -293,20 +293,6 @@ def stdit3_config(
     keys = STDiT3._get_init_keys(STDiT3) - {"self"}
     return {k: tuple(v) if isinstance(v, list) else v for k, v in official.items() if k in keys}
 
-def load_strictly(
-    net: nn.Module,             # may be on the meta device
-    tensors: dict,              # name -> tensor
-    source: str = "checkpoint", # for the message
-) -> nn.Module:                 # the same
-    "Every tensor has its place and every place gets its tensor, or ValueError with the first that do not fit"
-    want, got = ({k: tuple(v.shape) for k, v in d.items()} for d in (net.state_dict(), tensors))
-    wrong = [f"{k}: {got.get(k, 'missing')} in the file, {want.get(k, 'not')} in the network"
-             for k in sorted(want.keys() | got.keys()) if want.get(k) != got.get(k)]
-    if wrong: raise ValueError(f"{source} is of another model than this {type(net).__name__}: {len(wrong)} tensors do not fit, "
-                               f"such as {'; '.join(wrong[:3])}")
-    net.load_state_dict(tensors, strict=True, assign=True)
-    return net
-
 # %% ../../nbs/52_stdit3.ipynb #1cece678
 def _file(source, name, **hub):
     "Path of a file in a folder, or in a repository of the hub"
@@ -317,11 +303,6 @@ def _file(source, name, **hub):
         f"{source}: no such folder; give one, or a hub id owner/name")
     try: return Path(hf_hub_download(str(source), name, **hub))
     except Exception as e: raise FileNotFoundError(f"cannot get {name} of {source}: {str(e).splitlines()[0][:200]}") from None
-
-def read_safetensors(path):
-    "Tensors of a file; ValueError if it is broken"
-    try: return load_file(path)
-    except SafetensorError as e: raise ValueError(f"{path} is not a readable safetensors file ({e}); was the download interrupted?") from None
 
 def load_stdit3(
     source: str | Path = "hpcai-tech/OpenSora-STDiT-v3",   # hub id or folder, in the published layout or in diffusers'
@@ -334,4 +315,4 @@ def load_stdit3(
     with torch.device("meta"): net = STDiT3(**stdit3_config(config))
     path = _file(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
     keep = lambda k: torch.promote_types(dtype, torch.float32) if k == "rope.freqs" else dtype     # angles stay exact in bf16
-    return load_strictly(net, {k: v.to(keep(k)) for k, v in read_safetensors(path).items()}, path).eval()
+    return load_strict(net, {k: v.to(keep(k)) for k, v in read_tensors(path).items()}, path).eval()

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LAYOUT', 'HUB', 'HUB_TOKENIZER', 'VIDEOCRAFTER2_RECIPE', 'unet_config', 'unet_names', 'FpsTimeEmbedding', 'set_fps',
            'make_unet', 'folded_fps', 'convert_unet', 'vae_config', 'vae_names', 'convert_vae', 'text_config',
-           'text_names', 'unused_text', 'convert_text_encoder', 'vc2_tokenizer', 'convert_checkpoint',
-           'read_checkpoint', 'vc2_timesteps', 'vc2_tables', 'VC2DDIMScheduler', 'set_video', 'vc2_pipeline',
-           'save_videocrafter2', 'open_videocrafter2', 'load_videocrafter2']
+           'text_names', 'unused_text', 'convert_text_encoder', 'vc2_tokenizer', 'convert_checkpoint', 'vc2_timesteps',
+           'vc2_tables', 'VC2DDIMScheduler', 'set_video', 'vc2_pipeline', 'save_videocrafter2', 'open_videocrafter2',
+           'load_videocrafter2']
 
 # %% ../../nbs/51_videocrafter2.ipynb #f76fde97
-import json, math, os, shutil, uuid, zipfile
+import json, math, os, shutil, uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ..checkpoints import read_tensors
 from .modelscope import checkpoint_blocks
 from .unet3d import UNet3DPipeline, check_folder
 from ..video import check_out_dir
@@ -297,6 +298,7 @@ def convert_checkpoint(
     layout: dict = LAYOUT,          # sizes of its three networks: unet, vae, text
 ) -> tuple[dict, list[str]]:        # state dicts of unet, vae and text; and the names that are not needed
     "All of a published checkpoint, each tensor converted or listed as not needed; ValueError for any other"
+    tensors = {k.replace("framestride_embed", "fps_embedding"): v for k, v in tensors.items()}    # its name in some published files
     parts = {p: {k.removeprefix(s): v for k, v in tensors.items() if k.startswith(s)} for p, s in _PREFIXES.items()}
     absent = [s for p, s in _PREFIXES.items() if not parts[p]]
     strange = [k for k in tensors if not k.startswith(tuple(_PREFIXES.values())) and k not in _TABLES]
@@ -306,22 +308,6 @@ def convert_checkpoint(
     convert = dict(unet=convert_unet, vae=convert_vae, text=convert_text_encoder)
     unused = tuple(_PREFIXES["text"] + k for k in unused_text(_arguments("text", layout["text"])["layers"]))
     return {p: f(parts[p], **layout[p]) for p, f in convert.items()}, [k for k in tensors if k in _TABLES or k.startswith(unused)]
-
-# %% ../../nbs/51_videocrafter2.ipynb #c93367de
-def read_checkpoint(
-    path: str | Path,           # model.ckpt (without unpickling), or .safetensors
-) -> dict[str, Tensor]:         # its tensors, by official names
-    "Tensors of the published file; FileNotFoundError, or ValueError for a broken file or one that needs unpickling"
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{path}: no such checkpoint")
-    try: saved = load_file(path) if path.suffix == ".safetensors" else torch.load(
-        path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as e: raise ValueError(f"{path} ({path.stat().st_size} bytes) is no readable file of tensors: was the download "
-        f"interrupted, or is it something else? ({type(e).__name__}: {str(e).strip().splitlines()[0][:120]})") from None
-    saved = saved.get("state_dict", saved) if isinstance(saved, dict) else saved
-    if not isinstance(saved, dict) or not saved or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise ValueError(f"{path} holds no named tensors: is it a checkpoint of another kind?")
-    return {k.replace("framestride_embed", "fps_embedding"): v for k, v in saved.items()}   # its name in some published files
 
 # %% ../../nbs/51_videocrafter2.ipynb #07101730
 def vc2_timesteps(
@@ -534,7 +520,7 @@ def load_videocrafter2(
     folder, stat = Path(converted or place), file.stat()
     made_from = json.loads(json.dumps(dict(size=stat.st_size, modified=stat.st_mtime_ns, layout=layout)))
     if not (folder/"source.json").is_file() or json.loads((folder/"source.json").read_text()) != made_from:
-        parts, _ = convert_checkpoint(read_checkpoint(file), layout)
+        parts, _ = convert_checkpoint(read_tensors(file, "state_dict"), layout)
         words = _from_hub(vc2_tokenizer, tokenizer, local_files_only=local_files_only)
         save_videocrafter2(folder, parts, words, layout, made_from)
     return open_videocrafter2(folder, dtype, device, **options)

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
 from .clip import imagenet_normalise, spoil
 from .core import Reward
-from .objects import load_strict
 from ..tiny_vae import reconstruct
 from ..world import FRAMES, MOTIONS, SIZE, parse_caption, render, split_captions
 
@@ -95,7 +94,8 @@ def load_videomae(
     name="tiny",                      # "tiny", a folder in transformers' format, or a hub id such as "MCG-NJU/videomae-base-finetuned-kinetics"
 ) -> VideoMAEForVideoClassification:  # float32, frozen, in evaluation mode
     "Load a VideoMAE classifier from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
-    return load_strict(VideoMAEForVideoClassification, "videomae", weights_folder("videomae") if name == "tiny" else name)
+    name = weights_folder("videomae") if name == "tiny" else name
+    return load_pretrained(VideoMAEForVideoClassification, name, read_config(name, "videomae"))
 
 def class_names(model): return [model.config.id2label[i] for i in sorted(model.config.id2label)]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import CLIPModel
 
-from ..checkpoints import weights_folder
-from .clip import Pool, clarity, image_embeds, load_clip, read_tensors, resize_crop, save_weights, tiny_tokenizer, train_tiny_clip
+from ..checkpoints import load_strict, read_tensors, weights_folder
+from .clip import Pool, clarity, image_embeds, load_clip, resize_crop, save_weights, tiny_tokenizer, train_tiny_clip
 from .core import Reward, distance_to, per_frame
 from ..world import split_captions
 
@@ -64,9 +64,7 @@ def load_head(
     if sorted(tensors) != sorted(_KEYS): raise ValueError(
         f"{path}: not an aesthetic head: it should hold {_KEYS[0]} to {_KEYS[-1]} and nothing else, it holds {', '.join(sorted(tensors)[:3])}...")
     widths = [tensors[k].shape[-1] for k in _KEYS[::2]]
-    head = AestheticHead(widths[0], tuple(widths[1:]))
-    try: head.load_state_dict(tensors)
-    except RuntimeError as e: raise ValueError(f"{path}: the layers do not fit each other ({str(e).splitlines()[-1].strip()})") from None
+    head = load_strict(AestheticHead(widths[0], tuple(widths[1:])), tensors, path)
     return head.float().requires_grad_(False).eval()
 
 # %% ../../nbs/21_aesthetic.ipynb #4e204103

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLIP_MEAN', 'CLIP_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'resize_crop', 'resize_squash', 'normalise',
-           'imagenet_normalise', 'image_embeds', 'text_embeds', 'read_tensors', 'load_clip', 'tiny_tokenizer',
-           'make_tiny_clip', 'save_weights', 'refilm', 'spoil', 'Pool', 'clarity', 'clip_loss', 'reading_error',
-           'tiny_clip_loss', 'zero_shot', 'disturb', 'train_tiny_clip', 'clip_reward']
+           'imagenet_normalise', 'image_embeds', 'text_embeds', 'load_clip', 'tiny_tokenizer', 'make_tiny_clip',
+           'save_weights', 'refilm', 'spoil', 'Pool', 'clarity', 'clip_loss', 'reading_error', 'tiny_clip_loss',
+           'zero_shot', 'disturb', 'train_tiny_clip', 'clip_reward']
 
 # %% ../../nbs/19_clip.ipynb #40e4e3b9
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoConfig, CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
 from .core import Reward, per_frame
 from ..tiny_vae import reconstruct
 from ..video import check_out_dir, check_pixels
@@ -98,28 +98,10 @@ def text_embeds(
     e = model.text_projection(model.text_model(**ids).pooler_output)
     return e/e.norm(dim=-1, keepdim=True) if unit else e
 
-# %% ../../nbs/19_clip.ipynb #4ba53463
-def read_tensors(
-    path: str | Path,      # a .safetensors file, or a file of torch.save that holds nothing but tensors
-) -> dict[str, Tensor]:    # name -> tensor
-    "Tensors of a checkpoint, without unpickling; raises FileNotFoundError or ValueError"
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{path}: no such file; give a .safetensors file or a .pth file of tensors")
-    try: tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise ValueError(f"{path}: not a file of tensors only, so it is refused: {str(e).splitlines()[0][:200]}") from None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise ValueError(f"{path}: it should hold named tensors and nothing else")
-    return tensors
-
 # %% ../../nbs/19_clip.ipynb #b81a7090
 def _clip_config(name, vision_only):
     "Class and configuration; FileNotFoundError or ValueError with what was wrong"
-    folder = Path(name)
-    if not folder.is_dir() and (folder.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
-        raise FileNotFoundError(f"no folder {str(name)!r}; give 'tiny', a folder with config.json and model.safetensors, or a hub id owner/name")
-    try: config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as e: raise ValueError(f"{str(name)!r} holds no CLIP: {str(e).splitlines()[0][:200]}") from None
-    if config.model_type not in ("clip", "clip_vision_model"): raise ValueError(f"{str(name)!r} is a model of type {config.model_type!r}, not 'clip'")
+    config = read_config(name, "clip", "clip_vision_model")
     if config.model_type == "clip" and vision_only:
         config.vision_config.projection_dim = config.projection_dim
         config = config.vision_config
@@ -132,11 +114,7 @@ def load_clip(
     "Load a CLIP from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
     name = weights_folder("clip") if name == "tiny" else name
     cls, config = _clip_config(name, vision_only)
-    try: model, info = cls.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-    except (OSError, RuntimeError) as e: raise ValueError(f"{str(name)!r}: its weights do not load as this CLIP: {str(e).splitlines()[0][:200]}") from None
-    missing = sorted(info["missing_keys"])
-    if missing: raise ValueError(f"{str(name)!r}: {len(missing)} tensors are missing, such as {missing[0]}: is it a checkpoint of another model?")
-    return model.requires_grad_(False).eval()
+    return load_pretrained(cls, name, config, spare=True)
 
 # %% ../../nbs/19_clip.ipynb #3f592af7
 def tiny_tokenizer():    # a `CLIPTokenizer` of `MAX_TOKENS` tokens

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForDepthEstimation
+from transformers import AutoModelForDepthEstimation
 
+from ..checkpoints import load_pretrained, read_config
 from .core import Reward, per_frame
 
 # %% ../../nbs/28_guards.ipynb #2e5c6a63
@@ -159,19 +160,8 @@ def load_depth(
     name,                           # a folder in transformers' format, or a hub id such as `DEPTH_ANYTHING` or "Intel/dpt-large"
 ) -> tuple[nn.Module, dict]:        # float32, frozen, in evaluation mode; and the options of `depth_maps` that it wants
     "A depth network and its preprocessing, from safetensors; FileNotFoundError, or ValueError for what is none"
-    folder = Path(name)
-    if not folder.is_dir() and (folder.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1):
-        raise FileNotFoundError(f"no folder {str(name)!r}; give a folder with config.json and model.safetensors, "
-                                f"or a hub id such as {DEPTH_ANYTHING!r}")
-    try:
-        model, info = AutoModelForDepthEstimation.from_pretrained(
-            name, config=AutoConfig.from_pretrained(name), dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as e:
-        raise ValueError(f"{str(name)!r} holds no depth network: {str(e).splitlines()[0][:200]}") from None
-    missing = sorted(k for k in info["missing_keys"] if "fusion_stage.layers.0.residual_layer1" not in k)
-    if missing: raise ValueError(
-        f"{str(name)!r}: {len(missing)} tensors are missing, such as {missing[0]}: is it a checkpoint of another model?")
-    return model.requires_grad_(False).eval(), _preparation(name)
+    net = load_pretrained(AutoModelForDepthEstimation, name, read_config(name), spare=True, absent=r"fusion_stage\.layers\.0\.residual_layer1")
+    return net, _preparation(name)
 
 # %% ../../nbs/28_guards.ipynb #7569685c
 def _preparation(name):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HPS_REPO', 'HPS_FILES', 'PICKSCORE', 'VIT_H', 'hpsv2_reward', 'hpsv21_reward', 'pickscore_loss', 'TASTES',
            'resize_pad', 'resize_processor', 'resize_unclamped', 'vit_h_config', 'infer_config', 'convert_open_clip',
-           'read_checkpoint', 'save_converted', 'token_ids', 'ids_embeds', 'hps_reward', 'pickscore_reward', 'hps_loss',
+           'save_converted', 'token_ids', 'ids_embeds', 'hps_reward', 'pickscore_reward', 'hps_loss',
            'aesthetic_hps_loss', 'aesthetic_hps_reward', 'aesthetic_hps_goal', 'preference_loss', 'Taste', 'agreement',
            'Pairs', 'make_pairs', 'vote', 'pair_scores', 'judge_preference', 'train_tiny_preference', 'train_shipped']
 
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_state, load_strict, read_tensors, save_state, weights_folder
 from .aesthetic import aesthetic_loss, aesthetic_reward
-from .clip import image_embeds, load_clip, read_tensors, refilm, save_weights, spoil, tiny_tokenizer
+from .clip import image_embeds, load_clip, refilm, save_weights, spoil, tiny_tokenizer
 from .core import Reward, as_reward, distance_to, near_target, per_frame
 from ..tiny_vae import reconstruct
 from ..video import check_out_dir
@@ -136,15 +136,6 @@ def infer_config(
     return CLIPConfig(projection_dim=projection, vision_config=dict(vision, image_size=side*conv[-1], patch_size=conv[-1]),
                       text_config=dict(text, vocab_size=vocabulary[0], max_position_embeddings=length, bos_token_id=0, pad_token_id=1, eos_token_id=2))
 
-# %% ../../nbs/23_preference.ipynb #f4ade1cc
-def _check_names(have, want):
-    "Every tensor there, none too many, all of the right shape; else ValueError"
-    missing, extra = sorted(want.keys() - have.keys()), sorted(have.keys() - want.keys())
-    wrong = [f"{k} is {tuple(have[k].shape)}, not {tuple(want[k].shape)}" for k in have.keys() & want.keys() if have[k].shape != want[k].shape]
-    kinds = (missing, "missing"), (extra, "unknown"), (sorted(wrong), "of another shape")
-    faults = [f"{len(names)} {what}, such as {', '.join(names[:3])}" for names, what in kinds if names]
-    if faults: raise ValueError(f"the checkpoint does not fit a CLIP of its own sizes: {'; '.join(faults)}")
-
 # %% ../../nbs/23_preference.ipynb #5c14bc0f
 def convert_open_clip(
     tensors: dict[str, Tensor],                         # a CLIP in open_clip's names
@@ -154,28 +145,14 @@ def convert_open_clip(
     dtype: torch.dtype | None = torch.float32,          # of the weights; None leaves each as it is
 ) -> CLIPModel:                                         # frozen, in evaluation mode
     "An open_clip CLIP as transformers' class, exactly; raises ValueError for anything missing, unknown or misshapen"
+    tensors = {k.removeprefix("module."): t for k, t in tensors.items()}     # as some trainings wrap their network
     config = infer_config(tensors, vision_heads, text_heads, hidden_act)
     with torch.device("meta"): model = CLIPModel(config)                 # no memory, no random weights
     weights = dict(pair for k, t in tensors.items() for pair in _rename(k, t))
-    _check_names(weights, model.state_dict())
-    model.load_state_dict(weights, assign=True)
+    load_strict(model, weights, "the file, converted,")
     for m in (model.text_model.embeddings, model.vision_model.embeddings):
         m.position_ids = torch.arange(m.position_embedding.num_embeddings, device=m.position_embedding.weight.device)[None]
     return (model if dtype is None else model.to(dtype)).requires_grad_(False).eval()
-
-# %% ../../nbs/23_preference.ipynb #c76c29b6
-def read_checkpoint(
-    path: str | Path,      # a .pt file with the weights under "state_dict" or at the top, or a .safetensors file
-) -> dict[str, Tensor]:    # name -> tensor
-    "The weights of a published checkpoint, without unpickling; raises FileNotFoundError or ValueError"
-    path = Path(path)
-    if path.suffix == ".safetensors" or not path.is_file(): return read_tensors(path)
-    try: saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise ValueError(f"{path}: not a file of tensors only, so it is refused: {str(e).splitlines()[0][:200]}") from None
-    tensors = saved.get("state_dict", saved) if isinstance(saved, dict) else None
-    if not isinstance(tensors, dict) or not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise ValueError(f"{path}: it should hold named tensors, at the top or under 'state_dict'")
-    return {k.removeprefix("module."): v for k, v in tensors.items()}
 
 # %% ../../nbs/23_preference.ipynb #974c3e52
 def save_converted(
@@ -185,7 +162,7 @@ def save_converted(
     **heads,                 # `vision_heads` and `text_heads` of other layouts than ViT-H/14
 ) -> Path:                   # the folder
     "Convert a published HPS checkpoint once and for all"
-    model, folder = convert_open_clip(read_checkpoint(path), dtype=None, **heads), check_out_dir(folder)
+    model, folder = convert_open_clip(read_tensors(path, "state_dict"), dtype=None, **heads), check_out_dir(folder)
     model.save_pretrained(folder)
     if tokenizer is not None: tokenizer.save_pretrained(folder)
     return folder
@@ -224,7 +201,7 @@ def _find_clip(model, tiny, version=None, heads={}):
         from huggingface_hub import hf_hub_download
         try: model = hf_hub_download(HPS_REPO, HPS_FILES[version])
         except OSError as e: raise ValueError(f"{HPS_FILES[version]} cannot be fetched from {HPS_REPO}: {str(e).splitlines()[0][:150]}") from None
-    if Path(model).suffix in (".pt", ".pth", ".bin", ".safetensors"): return convert_open_clip(read_checkpoint(model), **heads)
+    if Path(model).suffix in (".pt", ".pth", ".bin", ".safetensors"): return convert_open_clip(read_tensors(model, "state_dict"), **heads)
     return load_clip(model)
 
 def _find_tokenizer(model, tokenizer):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VICLIP_FILES', 'VICLIP_SIZES', 'QuickGELU', 'Block', 'Transformer', 'VideoEncoder', 'TextEncoder', 'ViCLIP',
            'frames_by_stride', 'frames_in_the_middle', 'viclip_input', 'vbench_input', 'video_embeds', 'viclip_tokens',
-           'prompt_embeds', 'load_viclip', 'save_viclip', 'viclip_reward', 'viclip_from_clip', 'Clips', 'viclip_loss',
-           'disturb_videos', 'read_captions', 'train_tiny_viclip', 'train_shipped_viclip']
+           'prompt_embeds', 'load_viclip', 'save_viclip', 'viclip_reward', 'openai_names', 'viclip_from_clip', 'Clips',
+           'viclip_loss', 'disturb_videos', 'read_captions', 'train_tiny_viclip', 'train_shipped_viclip']
 
 # %% ../../nbs/26_video_text.ipynb #d4038770
 import json, math
@@ -22,8 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 
-from ..checkpoints import load_state, save_state, weights_folder
-from vader_nb.rewards.clip import (clip_loss, imagenet_normalise, load_clip, normalise, read_tensors, refilm, resize_crop, save_weights, spoil,
+from ..checkpoints import load_state, load_strict, read_tensors, save_state, weights_folder
+from vader_nb.rewards.clip import (clip_loss, imagenet_normalise, load_clip, normalise, refilm, resize_crop, save_weights, spoil,
     tiny_tokenizer)
 from .core import Reward
 from ..tiny_vae import reconstruct
@@ -232,24 +232,10 @@ def _sizes(tensors, head_width):
                         transformer_width=wide, transformer_heads=wide//head_width, transformer_layers=layers("text_encoder"))
 
 # %% ../../nbs/26_video_text.ipynb #c3ef31b8
-def _read_checkpoint(path):
-    "Tensors by name, from a .safetensors file or from a published .pth, which keeps them under 'model'; without unpickling"
-    if not Path(path).is_file() or Path(path).suffix == ".safetensors": return read_tensors(path)
-    try: saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise ValueError(
-        f"{path}: not a file of tensors only, so it is refused: {str(e).splitlines()[0][:200]}") from None
-    tensors = saved.get("model", saved) if isinstance(saved, dict) else {}
-    return {k: t for k, t in tensors.items() if isinstance(t, Tensor)} if isinstance(tensors, dict) else {}
-
-def _fill(model, tensors, path):
-    "Load strictly; ValueError with the first few names that do not fit"
-    own = {k: t.shape for k, t in model.state_dict().items()}
-    has = {k: t.shape for k, t in tensors.items()}
-    bad = [f"missing {k}" for k in own if k not in has] + [f"unexpected {k}" for k in has if k not in own]
-    bad += [f"{k} is {tuple(has[k])} instead of {tuple(s)}" for k, s in own.items() if has.get(k, s) != s]
-    if bad: raise ValueError(f"{path}: not the weights of this ViCLIP: {'; '.join(bad[:3])}{' ...' if len(bad) > 3 else ''}")
-    model.load_state_dict(tensors)
-    return model.float().requires_grad_(False).eval()
+def _fill(vision, text, tensors, path):
+    "A network of these sizes with these tensors; ValueError with the first few names that do not fit"
+    with torch.device("meta"): model = ViCLIP(vision, text)
+    return load_strict(model, tensors, path).float().requires_grad_(False).eval()
 
 # %% ../../nbs/26_video_text.ipynb #c847b893
 def _find_viclip(model):
@@ -258,7 +244,8 @@ def _find_viclip(model):
     if path.exists(): return path
     if str(model) in VICLIP_FILES:
         from huggingface_hub import hf_hub_download
-        return Path(hf_hub_download(str(model), VICLIP_FILES[str(model)]))
+        try: return Path(hf_hub_download(str(model), VICLIP_FILES[str(model)]))
+        except OSError as e: raise FileNotFoundError(f"{VICLIP_FILES[str(model)]} cannot be fetched from {model}: {str(e).splitlines()[0][:150]}") from None
     raise FileNotFoundError(f"no file or folder {str(model)!r}; give 'tiny', a checkpoint file, a folder of `save_viclip`, "
                             f"or {' or '.join(VICLIP_FILES)}")
 
@@ -271,13 +258,13 @@ def load_viclip(
     if path.is_dir():
         config = path/"config.json"
         if not config.is_file(): raise FileNotFoundError(f"{path} holds no config.json; is it a folder of `save_viclip`?")
-        return _fill(ViCLIP(**json.loads(config.read_text())), read_tensors(path/"model.safetensors"), path)
-    tensors = _read_checkpoint(path)
+        return _fill(**json.loads(config.read_text()), tensors=read_tensors(path/"model.safetensors"), path=path)
+    tensors = read_tensors(path, "model")
     try: vision, text = _sizes(tensors, head_width)
     except (KeyError, ValueError) as e: raise ValueError(
         f"{path}: no checkpoint of a ViCLIP ({str(e)[:100]}); "
         f"it holds {', '.join(sorted(tensors)[:3]) or 'no tensors'} ...") from None
-    return _fill(ViCLIP(vision, text), tensors, path)
+    return _fill(vision, text, tensors, path)
 
 def save_viclip(
     model: ViCLIP,         # the network; rounded to fp16 in place
@@ -327,8 +314,10 @@ def _blocks(layers):
         out |= {f"transformer.resblocks.{i}.attn.in_proj_{n}": torch.cat([p[n] for p in qkv]) for n in ("weight", "bias")}
     return out
 
-def _towers(clip):
-    "Both towers of a transformers CLIP in OpenAI's names"
+def openai_names(
+    clip: CLIPModel,             # a CLIP in transformers' names
+) -> tuple[dict, dict]:          # tensors of the vision and of the text tower in OpenAI's (and open_clip's) names
+    "Both towers of a CLIP as OpenAI's code calls them; the kernel of the patches is one frame deep"
     v, t = clip.vision_model, clip.text_model
     norm = lambda name, m: {f"{name}.{k}": p for k, p in m.state_dict().items()}
     vision = {"class_embedding": v.embeddings.class_embedding, "positional_embedding": v.embeddings.position_embedding.weight,
@@ -352,7 +341,7 @@ def viclip_from_clip(
         dict(embed_dim=c.projection_dim, context_length=t.max_position_embeddings, vocab_size=t.vocab_size,
              transformer_width=t.hidden_size, transformer_heads=t.num_attention_heads, transformer_layers=t.num_hidden_layers,
              mlp_ratio=t.intermediate_size/t.hidden_size, end_token=t.eos_token_id))
-    vision, text = _towers(clip)
+    vision, text = openai_names(clip)
     vision["temporal_positional_embedding"] = torch.zeros(1, num_frames, v.hidden_size)
     model.vision_encoder.load_state_dict(vision)
     model.text_encoder.load_state_dict(text)

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoConfig, VJEPA2Config, VJEPA2Model
+from transformers import VJEPA2Config, VJEPA2Model
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
 from .clip import imagenet_normalise, save_weights
 from .core import Reward
 from ..tiny_vae import reconstruct
@@ -277,23 +277,10 @@ def load_vjepa2(
     name="tiny",     # "tiny", a folder in transformers' format, or a hub id such as `VJEPA2_HUB`
 ) -> VJEPA2Model:    # float32, frozen, in evaluation mode
     "Load a V-JEPA 2 from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
-    folder = weights_folder("vjepa") if name == "tiny" else Path(name)
-    if folder.is_file(): raise ValueError(
+    if Path(name).is_file(): raise ValueError(
         f"{name} is a file; a V-JEPA 1 checkpoint is read by vjepa1_reward, a V-JEPA 2 comes as a folder or hub id")
-    no_hub = folder.is_absolute() or str(name).startswith(".") or str(name).count("/") != 1
-    if not folder.is_dir() and no_hub: raise FileNotFoundError(
-        f"no folder {str(name)!r}; give 'tiny', a folder with config.json and model.safetensors, or a hub id such as {VJEPA2_HUB}")
-    source, options = folder if folder.is_dir() else str(name), dict(dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != "vjepa2": raise ValueError(f"it is a model of type {config.model_type!r}, not 'vjepa2'")
-        model, info = VJEPA2Model.from_pretrained(source, config=config, **options)
-    except (OSError, RuntimeError, ValueError) as e:
-        raise ValueError(f"{str(name)!r} does not load as a V-JEPA 2: {str(e).splitlines()[0][:200]}") from None
-    missing = sorted(info["missing_keys"])
-    if missing: raise ValueError(f"{str(name)!r}: {len(missing)} tensors are missing, such as {missing[0]}: "
-                                 "is it a checkpoint of another model?")
-    return model.requires_grad_(False).eval()
+    name = weights_folder("vjepa") if name == "tiny" else name
+    return load_pretrained(VJEPA2Model, name, read_config(name, "vjepa2"), spare=True)
 
 # %% ../../nbs/27_vjepa.ipynb #89b52f19
 def _check_masks(masks):

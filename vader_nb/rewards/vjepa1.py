@@ -13,9 +13,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..checkpoints import load_strict, read_tensors
 from .core import Reward
 from .vjepa import pick, vjepa_reward
 
@@ -145,18 +145,11 @@ _PARTS = ("encoder", "predictor", "target_encoder")
 
 def _read_parts(path):
     "State dicts of encoder, predictor and target encoder; nothing but tensors and plain data is unpickled"
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{path}: no such file; give a V-JEPA 1 checkpoint such as vitl16.pth.tar")
-    flat = path.suffix == ".safetensors"
-    try: saved = load_file(path) if flat else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:
-        raise ValueError(f"{path}: not a file of tensors and plain data, so it is refused: {str(e).splitlines()[0][:200]}") from None
-    if flat:
-        saved = {p: {k.removeprefix(p + "."): v for k, v in saved.items() if k.startswith(p + ".")} for p in _PARTS}
-    lacks = [p for p in _PARTS if not isinstance(saved, dict) or not saved.get(p)]
+    tensors, clean = read_tensors(path, _PARTS), lambda k: k.removeprefix("module.").removeprefix("backbone.")
+    parts = {p: {clean(k.removeprefix(f"{p}.")): v for k, v in tensors.items() if k.startswith(f"{p}.")} for p in _PARTS}
+    lacks = [p for p in _PARTS if not parts[p]]
     if lacks: raise ValueError(f"{path}: no {', '.join(lacks)} in it; a V-JEPA 1 checkpoint holds {', '.join(_PARTS)}")
-    clean = lambda k: k.removeprefix("module.").removeprefix("backbone.")
-    return {p: {clean(k): v for k, v in saved[p].items()} for p in _PARTS}
+    return parts
 
 # %% ../../nbs/27a_vjepa1.ipynb #925ecb8b
 def _build(parts, num_frames, num_heads):
@@ -179,9 +172,9 @@ def load_vjepa1(
     "Load a V-JEPA 1 of any size; raises FileNotFoundError, or ValueError for a checkpoint of something else"
     parts = _read_parts(path)
     try:
-        net = _build(parts, num_frames, num_heads)
-        for part in _PARTS: getattr(net, part).load_state_dict(parts[part])
-    except (KeyError, IndexError, RuntimeError, ValueError, ZeroDivisionError) as e:
+        with torch.device("meta"): net = _build(parts, num_frames, num_heads)
+        for part in _PARTS: load_strict(getattr(net, part), parts[part], part)
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
         raise ValueError(f"{path}: its tensors are not those of a V-JEPA 1 with {num_frames} frames and {num_heads} heads: "
                          f"{' '.join(str(e).split())[:300]}") from None
     return net.float().requires_grad_(False).eval()
