@@ -23,10 +23,12 @@ MODELS = {  # name -> the function that loads it
     "opensora":      "vader_nb.models.opensora:load_opensora",
     "svd":           "vader_nb.models.svd:load_svd",
     "svd-xt":        "vader_nb.models.svd:load_svd_xt",
+    "wan":           "vader_nb.models.wan:load_wan",
 }
 FOLDERS = {  # pipeline class of a folder that diffusers saved -> name of the model, and the option that takes the folder
     "TextToVideoSDPipeline":        ("tiny", "folder"),
     "StableVideoDiffusionPipeline": ("svd", "folder_or_hub"),
+    "WanPipeline":                  ("wan", "folder_or_hub"),
 }
 
 # %% ../../nbs/18_load_pipeline.ipynb #c28c057d
