@@ -61,6 +61,7 @@ class UNet3DPipeline(Networks):
         "Prediction at `latents` after classifier-free guidance, of their shape"
         check_latents(latents, self.latent_shape)
         x = self.scheduler.scale_model_input(latents, t)
+        t = torch.as_tensor(t).to(latents.device, non_blocking=True)    # without waiting for the GPU, as the UNet's own copy would
         if guidance_scale == 1: return self.denoiser(x, t, cond.prompt_embeds).sample
         embeds = torch.cat([cond.negative_prompt_embeds, cond.prompt_embeds])
         uncond, text = self.denoiser(torch.cat([x, x]), t, embeds).sample.chunk(2)
