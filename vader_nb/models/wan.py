@@ -213,7 +213,7 @@ def load_wan(
     flow_shift: float | None = None,                # None: the saved one; 3 for 480p, 5 for 720p
     num_inference_steps: int = 50,                  # of sampling, unless told otherwise
     guidance_scale: float = 5.,
-    vae_dtype: torch.dtype = torch.float32,
+    vae_dtype: torch.dtype = torch.float32,         # bfloat16 halves what a differentiable decode takes
     gradient_checkpointing: bool = False,           # of the transformer; the decoder has it always
     revision: str | None = None,                    # branch, tag or commit on the hub
     local_files_only: bool = False,                 # use what was downloaded before
@@ -233,6 +233,6 @@ def load_wan(
 
 # %% ../../nbs/56_wan.ipynb #32d26b6c
 WAN_RECIPE = dict(    # derived from the paper's Open-Sora recipe (VADER-Open-Sora: vader_train.py, run_text2video_train.sh); not tuned
-    load=dict(folder_or_hub="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", dtype=torch.bfloat16, size=(480, 832), n_frames=33, flow_shift=3.,
+    load=dict(folder_or_hub="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", dtype=torch.bfloat16, vae_dtype=torch.bfloat16, size=(480, 832), n_frames=33, flow_shift=3.,
               num_inference_steps=30, guidance_scale=5., gradient_checkpointing=True),
     align=dict(steps=800, grad_steps=1, frames=1, anchor=0., lora_rank=16, lora_alpha=8, batch_size=8, accumulate=8, lr=2e-4))
