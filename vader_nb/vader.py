@@ -17,7 +17,8 @@ from .lora import add_lora, lora_parameters, lora_scale, remove_lora, save_lora
 from .pipeline import VideoPipeline, check_prompts
 from .rewards import load_reward
 from .rewards.core import Reward, maximise, reward_loss
-from .sampling import choose_frames, sample_latents, sample_videos, sampler_settings
+from .sampling import choose_frames, sample_videos, sampler_settings
+from .speed import averaged, changed_cuts, check_cuts, rollout, without_lora
 from .trainer import Progress, fit, plot_log
 from .video import before_after, check_out_dir, show_pair, write_image, write_video
 
@@ -29,34 +30,33 @@ def vader_loss(
     frames: int | None = None,           # decode and score this many random frames of each video; None is all
     form: Callable = maximise,           # scores (B,) -> scalar; `distance_to(10, .1)` is the paper's aesthetic loss
     anchor: float = 0.,                  # weight of the distance to the base model, see below
-    **settings,                          # num_inference_steps, guidance_scale, eta
+    draws: int = 1,                      # average over so many last steps from one prefix, see `averaged`
+    **settings,                          # num_inference_steps, guidance_scale, eta; and how to save work, see `rollout`
 ) -> Callable:                           # a loss function for `fit`
     "Algorithm 1 (and Figure 2), as a loss function of a batch of prompts"
+    sample = rollout(pipe, grad_steps, **settings)
     def loss_fn(batch):
-        cond    = pipe.encode_prompt(batch.prompts)
-        noise   = pipe.init_latents(len(batch.prompts), batch.generators)
-        steps   = []                                                        # what the gradient steps predicted
-        latents = sample_latents(pipe, cond, noise, grad_steps, batch.generators, batch.shared, steps, **settings)
+        cond, latents, steps, scales = sample(batch)                        # `steps`: what the gradient steps predicted
         pixels  = pipe.decode(latents, choose_frames(pipe.n_frames, frames, batch.shared))
         scores, parts = reward.with_parts(pixels, batch.prompts)
         loss, metrics = reward_loss(scores, form), dict(reward=scores, **{k: v for k, v in parts.items() if len(parts) > 1})
         if anchor:
-            metrics["drift"] = drift(pipe, cond, steps, sampler_settings(pipe, **settings)["guidance_scale"])
+            metrics["drift"] = drift(pipe, cond, steps, scales)
             loss = loss + anchor*metrics["drift"].mean()
         return loss, {k: v.detach() for k, v in metrics.items()}
-    return loss_fn
+    return averaged(loss_fn, draws)
 
 # %% ../nbs/31_vader.ipynb #946d12a0
 def drift(
     pipe: VideoPipeline,       # with a LoRA
     cond,                      # the condition of the batch
     steps: list,               # (x_t, t, prediction) of the gradient steps
-    guidance_scale: float,     # as in sampling
+    scales: list[float],       # guidance scale of each, as in sampling
 ) -> torch.Tensor:             # (B,): mean squared distance of the predictions, with gradient
     "How far the aligned model's predictions are from the base model's, at the same noisy latents"
     total = 0.
-    for x, t, pred in steps:
-        with torch.no_grad(), lora_scale(pipe, 0.): base = pipe.denoise(x.detach(), t, cond, guidance_scale)
+    for (x, t, pred), scale in zip(steps, scales):
+        with torch.no_grad(), without_lora(pipe): base = pipe.denoise(x.detach(), t, cond, scale)
         total = total + (pred - base).square().flatten(1).mean(1)
     return total/len(steps)
 
@@ -131,17 +131,26 @@ def align(
     checkpoint: str | Path | None = None,  # file to resume from and to save to
     callbacks: tuple | None = None,      # None is a progress bar
     fit_options: dict | None = None,     # further options of `fit`
+    updates: int = 1,                    # optimiser updates on each batch: the first as always, the others from its last steps again
+    draws: int = 1,                      # average each update over so many last steps
+    fresh_noise: bool = True,            # last steps that are done again start from fresh noise; else from the same, with other frames
+    guidance_interval: tuple = (0., 1.), # guide only this part of the sampling steps
+    reuse: int = 1,                      # before the gradient steps, use a prediction for so many steps
+    prefix: tuple = (),                  # contexts for the steps before, such as `(folded,)`
+    cache_prompts: bool = False,         # encode each prompt once
     **settings,                          # num_inference_steps, guidance_scale, eta
 ) -> Run:
     "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
     reward = load_reward(reward)
+    cuts = dict(fresh_noise=fresh_noise, guidance_interval=guidance_interval, reuse=reuse, prefix=prefix, cache_prompts=cache_prompts)
+    check_cuts(draws, updates, **cuts)
     prompts = check_alignment(pipe, reward, prompts, grad_steps, frames, anchor, settings)
     parameters = add_lora(pipe, lora_rank, lora_alpha, seed=seed)
     try:
-        loss_fn = vader_loss(pipe, reward, grad_steps, frames, form, anchor, **settings)
+        loss_fn = vader_loss(pipe, reward, grad_steps, frames, form, anchor, draws, **cuts, **settings)
         recipe = dict(model=pipe.name, reward=reward.name, grad_steps=grad_steps if isinstance(grad_steps, int) else "selection",
-                      frames=frames, anchor=anchor, lora_rank=lora_rank, lora_alpha=lora_alpha, **settings)
-        log = fit(loss_fn, parameters, prompts, steps, batch_size=batch_size, accumulate=accumulate, lr=lr, seed=seed,
+                      frames=frames, anchor=anchor, lora_rank=lora_rank, lora_alpha=lora_alpha, **changed_cuts(draws=draws, **cuts), **settings)
+        log = fit(loss_fn, parameters, prompts, steps, batch_size=batch_size, accumulate=accumulate, lr=lr, seed=seed, updates=updates,
                   checkpoint=checkpoint, callbacks=(Progress(),) if callbacks is None else callbacks, settings=recipe,
                   **fit_options or {})
     except BaseException:
