@@ -313,10 +313,14 @@ def decoder_when_needed(
     pipe, reward,
     home="cpu",     # where the decoder waits
 ):
-    "The decoder comes to the device when it decodes, and leaves it when the next sampling begins"
+    "The decoder is on the device from decoding to the end of its own backward pass, and away while the denoiser works"
     init, decode, device = pipe.init_latents, pipe.decode, next(pipe.vae.parameters()).device
-    def away(*args, **kwargs): pipe.vae.to(home); return init(*args, **kwargs)
-    def here(*args, **kwargs): pipe.vae.to(device); return decode(*args, **kwargs)
+    def leave(grad=None): pipe.vae.to(home)
+    def away(*args, **kwargs): leave(); return init(*args, **kwargs)
+    def here(latents, *args, **kwargs):
+        pipe.vae.to(device)
+        if latents.requires_grad: latents.register_hook(leave)       # its gradient is there: the decoder's backward pass is over
+        return decode(latents, *args, **kwargs)
     pipe.vae.to(home)
     try:
         with replaced(pipe, init_latents=away, decode=here): yield
