@@ -18,6 +18,7 @@ from ..pipeline import VideoPipeline
 # %% ../../nbs/18_load_pipeline.ipynb #c3b0b3e7
 MODELS = {  # name -> the function that loads it
     "tiny":          "vader_nb.models.unet3d:load_tiny",
+    "tiny-i2v":      "vader_nb.tiny_i2v:load_tiny_i2v",
     "modelscope":    "vader_nb.models.modelscope:load_modelscope",
     "videocrafter2": "vader_nb.models.videocrafter2:load_videocrafter2",
     "opensora":      "vader_nb.models.opensora:load_opensora",
@@ -45,7 +46,9 @@ def _from_folder(folder):
     found = json.loads(index.read_text()).get("_class_name")
     if found not in FOLDERS: raise ValueError(
         f"{folder} is a {found}; a folder may hold a {' or a '.join(FOLDERS)}. For another model give its name: {', '.join(MODELS)}")
-    name, option = ("videocrafter2", "source") if (Path(folder)/"fps_embedding").is_dir() else FOLDERS[found]
+    name, option = FOLDERS[found]
+    if (Path(folder)/"fps_embedding").is_dir(): name, option = "videocrafter2", "source"
+    if name == "svd" and not (Path(folder)/"image_encoder").is_dir(): name, option = "tiny-i2v", "folder"
     return name, {option: folder}
 
 def _check_device(device):

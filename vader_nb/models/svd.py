@@ -346,13 +346,16 @@ def load_svd(
     guidance_scale: float = 3.,             # at the last frame
     sigma_min: float | None = None,         # smallest noise level; None: the scheduler's own
     gradient_checkpointing: bool = False,   # recompute activations of UNet and decoder in the backward pass
+    image_encoder: torch.nn.Module | None = None,  # use this one instead of the folder's
     revision: str | None = None,            # branch, tag or commit on the hub
     local_files_only: bool = False,         # use what was downloaded before
     **options,                              # fps, motion_bucket_id, noise_aug_strength, decode_chunk_size
 ) -> SVDPipeline:
     "Stable Video Diffusion from a folder or from the hub; raises FileNotFoundError or ValueError, saying what is wrong with it"
-    folder = check_folder(fetch_folder(folder_or_hub, revision, local_files_only, dtype in _HALF), "StableVideoDiffusionPipeline", tuple(_PARTS))
-    nets = {part: load_part(folder, part, cls, dtype) for part, cls in _PARTS.items()}
+    wanted = {part: cls for part, cls in _PARTS.items() if part != "image_encoder" or image_encoder is None}
+    folder = check_folder(fetch_folder(folder_or_hub, revision, local_files_only, dtype in _HALF, tuple(wanted)), "StableVideoDiffusionPipeline", tuple(wanted))
+    nets = {part: load_part(folder, part, cls, dtype) for part, cls in wanted.items()}
+    if image_encoder is not None: nets["image_encoder"] = image_encoder.to(dtype)
     scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler", **({} if sigma_min is None else dict(sigma_min=sigma_min)))
     fx = make_feature_extractor().from_pretrained(folder/"feature_extractor")
     if gradient_checkpointing:

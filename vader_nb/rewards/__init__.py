@@ -40,7 +40,7 @@ def _check_name(name):
         raise ValueError(f"unknown reward {name!r}{hint} Known rewards: {', '.join(sorted(REWARDS))}; "
                          "or pass any function (frames, prompts) -> (B,)")
 
-def _make(name, **options):
+def _make(name, /, **options):
     "The reward `name` with its options, importing its module now"
     _check_name(name)
     module, function = REWARDS[name].split(":")
