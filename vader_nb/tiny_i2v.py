@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['make_image_encoder', 'make_temporal_vae', 'temporal_vae_loss', 'teacher_vae', 'decode_videos', 'train_temporal_vae',
            'make_i2v_unet', 'make_i2v_pipeline', 'I2VSet', 'make_i2v_set', 'frame_agreement', 'motion_energy',
-           'sample_i2v', 'i2v_accuracy', 'shape_prompts', 'TinyI2V', 'train_i2v', 'save_i2v', 'load_tiny_i2v',
-           'build_tiny_i2v']
+           'sample_i2v', 'i2v_accuracy', 'shape_prompts', 'TinyI2V', 'train_i2v', 'fold_conditions', 'save_i2v',
+           'load_tiny_i2v', 'build_tiny_i2v']
 
 # %% ../nbs/57_tiny_i2v.ipynb #8e89caee
-import copy, json
+import copy, json, shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,10 +43,10 @@ def make_image_encoder() -> CLIPVisionModelWithProjection:
 # %% ../nbs/57_tiny_i2v.ipynb #b85982b0
 def make_temporal_vae(
     seed: int = 0,                     # of the initial weights
-) -> AutoencoderKLTemporalDecoder:     # 1.3 M parameters
+) -> AutoencoderKLTemporalDecoder:     # 1.0 M parameters
     "A VAE with a temporal decoder for 32x32 frames, with 8x8 latents of 4 channels"
     torch.manual_seed(seed)
-    return AutoencoderKLTemporalDecoder(block_out_channels=(64, 64, 64), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1,
+    return AutoencoderKLTemporalDecoder(block_out_channels=(64, 32, 64), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1,
                                         latent_channels=4, sample_size=SIZE, scaling_factor=1., force_upcast=False)
 
 def temporal_vae_loss(
@@ -289,6 +289,20 @@ def train_i2v(
             if checkpoint: save_state(checkpoint, **model.parts(), step=step + 1, log=log)
     return model, data.factor, log
 
+# %% ../nbs/57_tiny_i2v.ipynb #75903fef
+@torch.no_grad()
+def fold_conditions(
+    unet: UNetSpatioTemporalConditionModel,   # trained with constant micro-conditions
+    added_time_ids: torch.Tensor,             # these, (1, 3)
+) -> UNetSpatioTemporalConditionModel:        # a copy that ignores them
+    "Put the effect of constant micro-conditions into a bias"
+    embed = unet.add_embedding
+    constant = embed.linear_1(unet.add_time_proj(added_time_ids.flatten()).reshape(1, -1))[0]
+    small = UNetSpatioTemporalConditionModel.from_config(unet.config, addition_time_embed_dim=2, projection_class_embeddings_input_dim=6)
+    weight = torch.zeros_like(small.add_embedding.linear_1.weight)
+    small.load_state_dict(unet.state_dict() | {"add_embedding.linear_1.weight": weight, "add_embedding.linear_1.bias": constant})
+    return small
+
 # %% ../nbs/57_tiny_i2v.ipynb #07015d09
 def save_i2v(
     unet: UNetSpatioTemporalConditionModel,   # trained
@@ -297,21 +311,24 @@ def save_i2v(
     log: dict,                                # name of a part -> its log
     folder: str | Path,                       # where to
 ) -> None:
-    "Save the tiny image-to-video model as a `StableVideoDiffusionPipeline` in fp16, and its logs"
+    "Save the tiny image-to-video model as a `StableVideoDiffusionPipeline` in fp16, and its logs; without the image encoder"
     from diffusers import StableVideoDiffusionPipeline
-    unet, vae = copy.deepcopy(unet).half(), copy.deepcopy(vae).half()
+    vae = copy.deepcopy(vae).half()
     vae.register_to_config(scaling_factor=factor)
     pipe = make_i2v_pipeline(unet, vae)
+    unet = fold_conditions(unet, pipe.encode_images(torch.zeros(1, 3, SIZE, SIZE)).added_time_ids).half()
     StableVideoDiffusionPipeline(vae=vae, image_encoder=pipe.image_encoder.half(), unet=unet, scheduler=pipe.scheduler,
                                  feature_extractor=pipe.feature_extractor).save_pretrained(folder)
-    (Path(folder)/"log.json").write_text(json.dumps(log, indent=1) + "\n")
+    shutil.rmtree(Path(folder)/"image_encoder")
+    log = {part: [{k: round(v, 5) for k, v in entry.items()} for entry in entries] for part, entries in log.items()}
+    (Path(folder)/"log.json").write_text(json.dumps(log) + "\n")
 
 def load_tiny_i2v(
     folder: str | Path | None = None,    # None: the weights in this package
     **kwargs,                            # of `load_svd`: dtype, device, gradient_checkpointing
 ) -> SVDPipeline:
     "The tiny image-to-video model: 8 frames of 32x32, from a picture of the tiny world"
-    options = dict(size=(SIZE, SIZE), num_inference_steps=10, guidance_scale=2., fps=8) | kwargs
+    options = dict(size=(SIZE, SIZE), num_inference_steps=10, guidance_scale=2., fps=8, image_encoder=make_image_encoder()) | kwargs
     pipe = load_svd(folder or weights_folder("tiny_i2v"), **options)
     pipe.name = "tiny-i2v"
     return pipe
