@@ -182,6 +182,18 @@ def _callbacks(a, pipe, out, shown):
     if a.samples_every: calls.append(Samples(look, a.samples_every, out/"samples", shown))
     return tuple(calls)
 
+def _cuts(a):
+    "How work is saved: a recipe by name, and what was given beside it"
+    from vader_nb.speed import CUT_DEFAULTS, SAVINGS
+    if a.recipe not in SAVINGS: raise ValueError(f"recipe={a.recipe!r}: there are {', '.join(SAVINGS)}")
+    given = {k: getattr(a, k) for k in ("updates", "draws", "reuse") if getattr(a, k) is not None}
+    if a.same_noise: given["fresh_noise"] = False
+    if a.guidance_interval:
+        found = re.fullmatch(r"(\d*\.?\d+)-(\d*\.?\d+)", a.guidance_interval)
+        if not found: raise ValueError(f"guidance_interval={a.guidance_interval!r}: give two fractions of the sampling, such as 0.2-0.8")
+        given["guidance_interval"] = float(found[1]), float(found[2])
+    return {**CUT_DEFAULTS, "updates": 1, **SAVINGS[a.recipe], **given}
+
 def _run_align(a, pipe, reward, train, shown, out):
     "Train, or go on with what an interrupted run left"
     from vader_nb.rewards.core import distance_to, maximise
@@ -191,7 +203,7 @@ def _run_align(a, pipe, reward, train, shown, out):
     form = maximise if a.target is None else distance_to(a.target, a.target_weight)
     more = dict(weight_decay=a.weight_decay, max_grad_norm=a.max_grad_norm or None, save_every=a.save_every, mixed_precision=a.mixed_precision)
     run = align(pipe, reward, train, a.steps, parse_grad_steps(a.grad_steps), a.frames or None, form, a.anchor, a.lora_rank, a.lora_alpha,
-                a.batch_size, a.accumulate, a.lr, a.seed, checkpoint, _callbacks(a, pipe, out, shown), more, **_sampler(a))
+                a.batch_size, a.accumulate, a.lr, a.seed, checkpoint, _callbacks(a, pipe, out, shown), more, **_cuts(a), **_sampler(a))
     if not a.checkpoint: checkpoint.unlink(missing_ok=True)
     return run
 
@@ -227,7 +239,7 @@ def _write_results(a, run, before, after, seconds, out):
 def _align(a):
     "The work of vader_align"
     start, reward, (train, groups, shown) = time.time(), parse_reward(a.reward), _train_and_test(a)
-    parse_grad_steps(a.grad_steps)
+    parse_grad_steps(a.grad_steps), _cuts(a)
     pipe = _load_model(a)
     reward.to(pipe.device) if hasattr(pipe, "device") else None
     with out_folder(a.out) as out:
@@ -246,7 +258,13 @@ def vader_align(
     prompts:str="tiny", # training prompts: a set (activities, actions, tiny, ...) or a text file; a part is held out
     test_prompts:str=None, # held-out prompts: another set or file; then all --prompts are for training
     n_train:int=None, # use only this many training prompts
-    steps:int=34, # updates of the LoRA
+    steps:int=34, # batches; each gives one update of the LoRA, or as many as --updates
+    recipe:str="plain", # how work is saved: plain (not at all), exact (the same gradients), fast (several updates a batch)
+    updates:int=None, # updates on each batch, from one prefix of the sampling; as the recipe says if not given
+    draws:int=None, # average each update over so many draws of the last steps; 1 if not given
+    same_noise:bool=False, # draws and further updates take other frames only, not fresh noise
+    reuse:int=None, # use a prediction for so many steps, before those with gradient; 1 if not given
+    guidance_interval:str=None, # guide only this part of the sampling, as fractions: 0.2-0.8; all of it if not given
     batch_size:int=4, # videos in an update
     accumulate:int=1, # micro-batches they are worked through in: less memory, same result
     lr:float=1e-3, # learning rate of AdamW
