@@ -18,7 +18,9 @@ from weakref import ref
 
 import torch
 from accelerate.utils import send_to_device
-from diffusers import UNet3DConditionModel
+from diffusers import UNet3DConditionModel, UNetSpatioTemporalConditionModel
+from diffusers.models.resnet import SpatioTemporalResBlock
+from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -200,8 +202,18 @@ def half_reward(
 
 # %% ../nbs/40_memory.ipynb #3fe5c0db
 @contextmanager
+def _recomputed(modules):
+    "These modules keep their inputs and are computed again in the backward pass"
+    with ExitStack() as stack:
+        for m in list(modules): stack.enter_context(replaced(m, forward=partial(checkpoint, m.forward, use_reentrant=False)))
+        yield
+
+@contextmanager
 def _checkpointed(net):
     "Gradient checkpointing of a network of diffusers; one that has it on already is left as it is"
+    if isinstance(net, UNetSpatioTemporalConditionModel):
+        with _recomputed(m for m in net.modules() if isinstance(m, (SpatioTemporalResBlock, TransformerSpatioTemporalModel))): yield
+        return
     if isinstance(net, UNet3DConditionModel): on, switch = any("forward" in vars(m) for m in net.modules()), partial(checkpoint_blocks, net)
     elif getattr(net, "_supports_gradient_checkpointing", False):
         on = net.is_gradient_checkpointing
@@ -222,7 +234,7 @@ def checkpoint_decoder(pipe, reward):
     "The decoder's blocks are computed again in the backward pass; exact"
     with _checkpointed(pipe.vae): yield
 
-# %% ../nbs/40_memory.ipynb #fb66892c
+# %% ../nbs/40_memory.ipynb #a4f9201a
 def _layers(net):
     "The layers of a network's stacks: the members of its outermost module lists"
     if isinstance(net, nn.ModuleList): return list(net)
@@ -233,11 +245,9 @@ def checkpoint_reward(pipe, reward):
     "The layers of the reward's networks are computed again in the backward pass; exact"
     layers = [layer for m in find_modules(reward.fn) for layer in _layers(m)]
     if not layers: raise ValueError(f"reward {reward.name!r} has no stack of layers to checkpoint: leave checkpoint_reward() out")
-    with ExitStack() as stack:
-        for m in layers: stack.enter_context(replaced(m, forward=partial(checkpoint, m.forward, use_reentrant=False)))
-        yield
+    with _recomputed(layers): yield
 
-# %% ../nbs/40_memory.ipynb #c77d5c7b
+# %% ../nbs/40_memory.ipynb #cc3ea4de
 def _slices(pipe, frames, n):
     "Chosen frames, at most n together, or those of one chunk of a decoder that mixes frames"
     chunk = (pipe.decode_chunk_size or pipe.n_frames) if hasattr(pipe, "decode_chunk_size") else None
@@ -261,7 +271,7 @@ def sliced_decode(
         return torch.cat(done, 1)[:, [order.index(f) for f in frames]]
     with replaced(pipe, decode=decode): yield
 
-# %% ../nbs/40_memory.ipynb #174e92a4
+# %% ../nbs/40_memory.ipynb #ed10bcd0
 def _host_copy(t):
     "A copy in main memory, pinned where that speeds up the way"
     host = torch.empty_like(t, device="cpu", pin_memory=t.device.type == "cuda")       # of the same layout: the same kernels will run
@@ -289,7 +299,7 @@ def offload_graph(
     unpack = lambda kept: kept if torch.is_tensor(kept) else kept[1].to(kept[0], non_blocking=True)
     with saved_tensors_hooks(pack, unpack): yield moved
 
-# %% ../nbs/40_memory.ipynb #75919a96
+# %% ../nbs/40_memory.ipynb #4ecda8d5
 @trick
 def text_on_cpu(
     pipe, reward,
@@ -326,7 +336,7 @@ def decoder_when_needed(
         with replaced(pipe, init_latents=away, decode=here): yield
     finally: pipe.vae.to(device)
 
-# %% ../nbs/40_memory.ipynb #786e1e5c
+# %% ../nbs/40_memory.ipynb #a9f1748d
 def adam8bit():   # for fit(optimizer=), or align(fit_options=dict(optimizer=))
     "AdamW with 8-bit state, of bitsandbytes; ImportError that says how to get it"
     try: from bitsandbytes.optim import AdamW8bit
@@ -355,7 +365,7 @@ def compiled(
     try: yield
     finally: pipe.denoiser._compiled_call_impl = None
 
-# %% ../nbs/40_memory.ipynb #edb18b07
+# %% ../nbs/40_memory.ipynb #030d10ee
 def _synchronized():
     "The time, when the device is done with what it was given"
     if torch.cuda.is_available(): torch.cuda.synchronize()
