@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.notebooks import ROOT, directives, dumps, notebooks, read, source
 
 BANDS = {'0': 'Video and diffusion', '1': 'The tiny world, pipelines and sampling', '2': 'Rewards', '3': 'Alignment',
-         '4': 'Baselines', '5': 'Real base models', '6': 'Evaluation', '7': 'Tools', '9': 'Architecture'}
+         '4': 'Memory, speed and baselines', '5': 'Real base models', '6': 'Evaluation', '7': 'Tools', '9': 'Architecture'}
 LIST = '## The notebooks'
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
