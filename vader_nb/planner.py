@@ -4,17 +4,15 @@
 
 # %% auto #0
 __all__ = ['TRICKS', 'FULL_SIZE', 'ROWS', 'fake_mode', 'fake_twin', 'Part', 'run_part', 'dry_pipeline', 'DryStep', 'Estimate',
-           'estimate', 'full_size', 'full_size_reward', 'dry_model', 'ladder', 'model_ladders', 'Device', 'seconds',
-           'Plan', 'fits', 'make_plan', 'advice', 'parse_bytes', 'parse_size', 'vader_plan']
+           'estimate', 'full_size', 'full_size_reward', 'dry_model', 'ladder', 'Device', 'seconds', 'Plan', 'fits',
+           'make_plan', 'advice', 'parse_bytes', 'parse_size', 'vader_plan']
 
 # %% ../nbs/41_planner.ipynb #08df514f
 import copy, math, re, sys, warnings
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import product
-from multiprocessing import get_context
 
 import torch
 from diffusers import AutoencoderKL
@@ -337,14 +335,6 @@ def ladder(
     "The rows of the paper's Table 7, each trick on top of the ones before"
     T = dry.pipe.defaults["num_inference_steps"]
     return {name: estimate(dry, tricks, K or T, frames) for name, (K, frames, tricks) in rows}
-
-def model_ladders(
-    names=tuple(FULL_SIZE),     # of models
-) -> dict[str, dict[str, Estimate]]:
-    "Table 7 for several models, each in a process of its own"
-    with ProcessPoolExecutor(len(names), get_context("spawn")) as pool: return dict(zip(names, pool.map(_model_ladder, names)))
-
-def _model_ladder(name): return ladder(dry_model(name))
 
 # %% ../nbs/41_planner.ipynb #51da3228
 @dataclass(frozen=True)
