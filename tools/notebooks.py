@@ -96,6 +96,7 @@ def tidy(outputs):
     for o in json.loads(json.dumps(outputs)):
         if o.get('name') == 'stderr' or WIDGET in o.get('data', {}): continue
         if 'execution_count' in o: o['execution_count'] = None
+        if 'image/png' in o.get('data', {}): o['data'].pop('image/jpeg', None)  # the same picture twice
         if 'text' in o: o['text'] = tidy_text(''.join(o['text'])).splitlines(True)
         for k, v in o.get('data', {}).items():
             if k in ('text/plain', 'text/markdown'): o['data'][k] = tidy_text(''.join(v)).splitlines(True)

@@ -109,23 +109,41 @@ def _show_scale(frames, side=128):
 
 # %% ../nbs/70_cli.ipynb #232ff2ee
 def _prompts_to_sample(a):
-    "Prompts from --prompt or from --prompts, each --per_prompt times"
+    "Prompts from --prompt, --prompts or --image, each --per_prompt times"
     from vader_nb.pipeline import check_prompts
     from vader_nb.prompts import load_prompts
-    if bool(a.prompt) == bool(a.prompts): raise ValueError("give either --prompt (your own text) or --prompts (a set or a file)")
+    given = [k for k in ("prompt", "prompts", "image") if getattr(a, k)]
+    if len(given) != 1: raise ValueError("give either --prompt (your own text), --prompts (a set or a file) or --image (pictures to continue)")
+    if a.chunks < 1: raise ValueError(f"chunks={a.chunks}: must be at least 1")
+    if a.chunks > 1 and not a.image: raise ValueError("--chunks continues a picture several times: give --image, and a model such as tiny-i2v or svd")
     if a.per_prompt < 1: raise ValueError(f"per_prompt={a.per_prompt}: must be at least 1")
-    if a.n is not None and a.prompt: raise ValueError("--n chooses from --prompts; for several videos of one --prompt use --per_prompt")
-    prompts = check_prompts(a.prompt) if a.prompt else load_prompts(a.prompts, a.split, a.n, a.seed)
+    if a.n is not None and not a.prompts: raise ValueError("--n chooses from --prompts; for several videos of one --prompt or --image use --per_prompt")
+    prompts = check_prompts(a.prompt) if a.prompt else _pictures(a.image) if a.image else load_prompts(a.prompts, a.split, a.n, a.seed)
     return [p for p in prompts for _ in range(a.per_prompt)]
+
+def _pictures(files):
+    "Picture files, or the pictures of a folder, as prompts"
+    from vader_nb.models.svd import load_image_prompts
+    return load_image_prompts(files[0] if len(files) == 1 else files)
+
+def _drawing(a, pipe, prompts):
+    "What draws the videos, after a check that the model can continue these pictures or draw these texts"
+    from vader_nb.autoregressive import sample_long
+    from vader_nb.sampling import sample_videos, sampler_settings
+    if bool(a.image) != hasattr(pipe, "encode_images"): raise ValueError(
+        f"{pipe.name} draws texts: give --prompt; pictures are continued by tiny-i2v, svd and svd-xt" if a.image else f"{pipe.name} continues pictures: give --image")
+    sampler_settings(pipe, **_sampler(a))
+    if a.image: return lambda: sample_long(pipe, prompts, a.chunks, a.seed, a.batch_size, progress=True, **_sampler(a))
+    pipe.encode_prompt(prompts)
+    return lambda: sample_videos(pipe, prompts, a.seed, a.batch_size, **_sampler(a))
 
 def _sample(a):
     "The work of vader_sample; everything that can be refused is refused before the folder is made"
-    from vader_nb.sampling import sample_videos, sampler_settings
     from vader_nb.video import contact_sheet, write_image, write_video
     prompts, pipe = _prompts_to_sample(a), _load_model(a)
-    sampler_settings(pipe, **_sampler(a)), pipe.encode_prompt(prompts)
+    draw = _drawing(a, pipe, prompts)
     with out_folder(a.out) as out:
-        videos = sample_videos(pipe, prompts, a.seed, a.batch_size, **_sampler(a))
+        videos = draw()
         scale = _show_scale(videos)
         for i, (p, v) in enumerate(zip(prompts, videos)): write_video(out/f"{i:03}_{_slug(p)}.mp4", v, a.fps, scale)
         write_image(out/"contact_sheet.png", contact_sheet(videos, prompts, scale=max(1, scale//2)))
@@ -136,6 +154,8 @@ def _sample(a):
 def vader_sample(
     prompt:Param("what to draw, one or more texts in quotes", str, nargs="+")=None,
     prompts:str=None, # a prompt set (activities, actions, tiny, ...) or a text file with one prompt a line
+    image:Param("pictures to continue, for a model such as tiny-i2v or svd: files, or a folder", str, nargs="+")=None,
+    chunks:int=1, # continue each picture so many times, from the last frame of the video before: a long video
     split:str="all", # of the prompt set: all, train or test
     n:int=None, # how many prompts of the set or file; all if not given
     per_prompt:int=1, # videos for each prompt, from different noise
@@ -153,7 +173,7 @@ def vader_sample(
     device:str="cpu", # cpu, cuda, cuda:1, mps
     debug:bool=False, # show the traceback of an error
 ):
-    "Sample videos from a text-to-video model, with or without a LoRA, and write them as mp4 with a contact sheet."
+    "Sample videos from a text-to-video or image-to-video model, with or without a LoRA, and write them as mp4 with a contact sheet."
     with one_line_errors("vader_sample", debug): _sample(SimpleNamespace(**locals(), num_inference_steps=steps))
 
 # %% ../nbs/70_cli.ipynb #7f09611f
@@ -258,8 +278,8 @@ def vader_align(
     prompts:str="tiny", # training prompts: a set (activities, actions, tiny, ...) or a text file; a part is held out
     test_prompts:str=None, # held-out prompts: another set or file; then all --prompts are for training
     n_train:int=None, # use only this many training prompts
-    steps:int=34, # batches; each gives one update of the LoRA, or as many as --updates
-    recipe:str="plain", # how work is saved: plain (not at all), exact (the same gradients), fast (several updates a batch)
+    steps:int=52, # updates of the LoRA, rounded up to whole batches
+    recipe:str="fast", # how work is saved: plain (not at all), exact (the same gradients), fast (several updates a batch)
     updates:int=None, # updates on each batch, from one prefix of the sampling; as the recipe says if not given
     draws:int=None, # average each update over so many draws of the last steps; 1 if not given
     same_noise:bool=False, # draws and further updates take other frames only, not fresh noise

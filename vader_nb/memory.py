@@ -273,9 +273,12 @@ def sliced_decode(
 
 # %% ../nbs/40_memory.ipynb #ed10bcd0
 def _host_copy(t):
-    "A copy in main memory, pinned where that speeds up the way"
-    host = torch.empty_like(t, device="cpu", pin_memory=t.device.type == "cuda")       # of the same layout: the same kernels will run
-    return host.copy_(t, non_blocking=t.device.type == "cuda")
+    "A copy in main memory with the same strides, so that the same kernels will run; pinned where that speeds up the way"
+    cuda, once = t.device.type == "cuda", t[tuple(slice(0, 1) if s == 0 else slice(None) for s in t.stride())]     # what was expanded is copied once
+    overlaps = sum((n - 1)*s for n, s in zip(once.shape, once.stride())) + 1 < once.numel()
+    if overlaps: return torch.empty_like(t, device="cpu", pin_memory=cuda).copy_(t, non_blocking=cuda)
+    host = torch.empty_strided(once.shape, once.stride(), dtype=t.dtype, pin_memory=cuda)
+    return host.copy_(once, non_blocking=cuda).expand(t.shape)
 
 @trick
 def offload_graph(

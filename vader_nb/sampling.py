@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['saved_bytes', 'last_k', 'random_k', 'from_random_start', 'explicit', 'sampler_settings', 'guidance_at', 'renoise',
-           'sample_latents', 'choose_frames', 'seeded', 'sample_videos']
+           'check_reuse', 'sample_latents', 'choose_frames', 'seeded', 'sample_videos']
 
 # %% ../nbs/16_sampling.ipynb #2c5a086b
 import inspect, math
@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Callable
 
 import torch
+from diffusers import EulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
 from .pipeline import Condition, VideoPipeline, check_prompts
@@ -103,11 +104,17 @@ def guidance_at(
     "Guidance scale of a step, when only an interval of steps is guided (Kynkaanniemi et al., 2024)"
     return scale if interval[0] <= i/num_steps < interval[1] else 1.
 
+def _level(scheduler, t):
+    "Share of signal (alpha bar) at a timestep, and the factor that brings latents to unit variance, as a v-prediction sees them"
+    if not isinstance(scheduler, EulerDiscreteScheduler): return scheduler.alphas_cumprod[t], 1.
+    a = 1/(scheduler.sigmas[(scheduler.timesteps == t).nonzero()[0, 0]]**2 + 1)
+    return a, a.sqrt()
+
 def _say_again(scheduler, pred, x, t, t_now):
     "A prediction made at `x`, `t`, for use at `t_now`: as it is, but a v-prediction is turned into the v of the same x0 and noise"
-    if getattr(scheduler.config, "prediction_type", "") != "v_prediction" or hasattr(scheduler, "sigmas"): return pred
-    a, a_now = scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[t_now]
-    x0, eps = a.sqrt()*x - (1 - a).sqrt()*pred, a.sqrt()*pred + (1 - a).sqrt()*x
+    if getattr(scheduler.config, "prediction_type", "") != "v_prediction": return pred
+    (a, scale), (a_now, _) = _level(scheduler, t), _level(scheduler, t_now)
+    x0, eps = a.sqrt()*scale*x - (1 - a).sqrt()*pred, a.sqrt()*pred + (1 - a).sqrt()*scale*x
     return a_now.sqrt()*eps - (1 - a_now).sqrt()*x0
 
 def renoise(
@@ -122,8 +129,8 @@ def renoise(
     noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
     return pipe.scheduler.add_noise(latents, noise, pipe.scheduler.timesteps[step:step + 1].expand(len(latents)))
 
-def _check_cuts(start, num_steps, first, reuse, interval):
-    "Refuse impossible cuts of the cost"
+def check_reuse(start, num_steps, first, reuse, interval):
+    "Refuse a start, a reuse of predictions or an interval of guidance that cannot be"
     if not 0 <= start < num_steps: raise ValueError(f"start={start}: sampling has steps 0 to {num_steps - 1}")
     if first < start: raise ValueError(f"step {first} should carry gradient, but sampling begins at step {start}")
     if isinstance(reuse, bool) or not isinstance(reuse, int) or reuse < 1: raise ValueError(f"reuse={reuse!r}: must be a whole number of at least 1 (1 reuses nothing)")
@@ -151,7 +158,7 @@ def sample_latents(
     timesteps = pipe.scheduler.timesteps                 # not always as many as were asked for
     steps = _selection(grad_steps, len(timesteps), select_generator)
     first = min(steps, default=len(timesteps))           # the prefix ends here
-    _check_cuts(start, len(timesteps), first, reuse, guidance_interval)
+    check_reuse(start, len(timesteps), first, reuse, guidance_interval)
     if steps and not torch.is_grad_enabled(): raise RuntimeError(
         f"{len(steps)} steps should carry gradient, but gradients are off here (torch.no_grad)")
     extra = {k: v for k, v in dict(eta=s["eta"], generator=generator).items() if v and k in inspect.signature(pipe.scheduler.step).parameters}

@@ -19,7 +19,7 @@ from diffusers import PyramidAttentionBroadcastConfig, apply_pyramid_attention_b
 
 from .lora import folded, lora_layers, lora_parameters
 from .pipeline import VideoPipeline
-from .sampling import _check_cuts, choose_frames, explicit, guidance_at, renoise, sample_latents, sampler_settings
+from .sampling import check_reuse, choose_frames, explicit, guidance_at, renoise, sample_latents, sampler_settings
 
 # %% ../nbs/42_speed.ipynb #7c4ce2e8
 class Times(NamedTuple):
@@ -119,11 +119,6 @@ class Rollout(NamedTuple):
     steps: list               # (x_t, t, prediction) of each gradient step
     scales: list              # guidance scale of each
 
-def _first_of_last(at, n):
-    "The first of the gradient steps, if they are the last ones of n"
-    if list(at) != list(range(at[0], n)): raise ValueError(f"steps {at} of {n} carry gradient: only the last steps can be done again, so give grad_steps=K")
-    return at[0]
-
 def rollout(
     pipe: VideoPipeline,                # with a LoRA
     grad_steps: int | Callable = 1,     # K, or a selection
@@ -134,7 +129,7 @@ def rollout(
     reuse: int = 1,                     # in the prefix, use a prediction for so many steps
     **settings,                         # num_inference_steps, guidance_scale, eta
 ) -> Callable:                          # batch -> Rollout
-    "Lines 2-8 of Algorithm 1 for a batch; called again with the same batch, only the gradient steps are done again"
+    "Lines 2-8 of Algorithm 1 for a batch; called again with the same batch, only the gradient steps are done again, if they are the last ones"
     encode, s = encode_once(pipe) if cache_prompts else pipe.encode_prompt, sampler_settings(pipe, **settings)
     sample = partial(sample_latents, pipe, prefix=prefix, guidance_interval=guidance_interval, reuse=reuse, **settings)
     def whole(batch, kept, steps):
@@ -145,12 +140,13 @@ def rollout(
         kept.update(x0=latents.detach(), x_t=steps[0][0].detach(), at=at, n=len(pipe.scheduler.timesteps))
         return latents
     def again(batch, kept, steps):
-        first = _first_of_last(kept["at"], kept["n"])
+        first = kept["at"][0]
         x = renoise(pipe, kept["x0"], first, batch.generators, s["num_inference_steps"]) if fresh_noise else kept["x_t"]
         return sample(kept["cond"], x, explicit(kept["at"]), batch.generators, batch.shared, steps, start=first)
     def roll(batch):
         kept, steps = {} if batch.kept is None else batch.kept, []
-        latents = (again if "x0" in kept else whole)(batch, kept, steps)
+        were_last = kept and kept["at"] == list(range(kept["at"][0], kept["n"]))
+        latents = (again if were_last else whole)(batch, kept, steps)
         scales = [guidance_at(i, kept["n"], s["guidance_scale"], guidance_interval) for i in kept["at"]]
         return Rollout(kept["cond"], latents, steps, scales)
     return roll
@@ -192,7 +188,7 @@ def check_cuts(draws, updates, prefix, **others):
     "Refuse impossible settings of the cost, before any work"
     for k, n in dict(draws=draws, updates=updates).items():
         if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(f"{k}={n!r}: must be a whole number of at least 1")
-    _check_cuts(0, 1, 0, others["reuse"], others["guidance_interval"])
+    check_reuse(0, 1, 0, others["reuse"], others["guidance_interval"])
     if not all(callable(c) for c in prefix): raise TypeError(f"prefix={prefix!r}: give a tuple of contexts, such as (folded,)")
 
 def changed_cuts(**cuts) -> dict:
@@ -201,5 +197,5 @@ def changed_cuts(**cuts) -> dict:
     return {k: v for k, v in plain.items() if v != CUT_DEFAULTS[k]}
 
 EXACT = dict(prefix=(folded,), cache_prompts=True)      # options of `align`: the same gradients, up to rounding
-FAST = {**EXACT, "updates": 4}                          # and four updates from each prefix
+FAST = {**EXACT, "updates": 4, "reuse": 3, "guidance_interval": (0., .9)}   # and four updates from a prefix of coarser steps, the last one unguided
 SAVINGS = dict(plain={}, exact=EXACT, fast=FAST)        # by name, for the command line

@@ -68,6 +68,12 @@ def _try_reward(pipe, reward, prompts, frames):
     scores = reward(pixels.detach().requires_grad_(), prompts[:1])
     if not scores.requires_grad: raise ValueError(f"reward {reward.name!r} does not depend differentiably on the frames")
 
+def _batches(steps, updates):
+    "How many batches make so many updates, and the updates on each; refuses an impossible number of steps"
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1: raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    updates = min(updates, steps)
+    return -(-steps//updates), updates
+
 def check_alignment(pipe, reward, prompts, grad_steps, frames, anchor, settings):
     "Refuse what cannot work, before any work starts"
     prompts = check_prompts(prompts)
@@ -117,7 +123,7 @@ def align(
     pipe: VideoPipeline,                 # base model; gets a LoRA, its own weights stay as they are
     reward,                              # a `Reward`, a name, a sum such as "aesthetic + 0.5*green", or any (frames, prompts) -> (B,)
     prompts: list[str],                  # training prompts
-    steps: int = 34,                     # optimiser steps
+    steps: int = 34,                     # optimiser updates, rounded up to whole batches
     grad_steps: int | Callable = 1,      # K, the sampling steps that carry gradient (Algorithm 1); or a selection of them
     frames: int | None = 4,              # decode this many random frames a video (the paper's subsampling); None is all
     form: Callable = maximise,           # scores (B,) to loss
@@ -145,12 +151,13 @@ def align(
     cuts = dict(fresh_noise=fresh_noise, guidance_interval=guidance_interval, reuse=reuse, prefix=prefix, cache_prompts=cache_prompts)
     check_cuts(draws, updates, **cuts)
     prompts = check_alignment(pipe, reward, prompts, grad_steps, frames, anchor, settings)
+    batches, updates = _batches(steps, updates)
     parameters = add_lora(pipe, lora_rank, lora_alpha, seed=seed)
     try:
         loss_fn = vader_loss(pipe, reward, grad_steps, frames, form, anchor, draws, **cuts, **settings)
         recipe = dict(model=pipe.name, reward=reward.name, grad_steps=grad_steps if isinstance(grad_steps, int) else "selection",
                       frames=frames, anchor=anchor, lora_rank=lora_rank, lora_alpha=lora_alpha, **changed_cuts(draws=draws, **cuts), **settings)
-        log = fit(loss_fn, parameters, prompts, steps, batch_size=batch_size, accumulate=accumulate, lr=lr, seed=seed, updates=updates,
+        log = fit(loss_fn, parameters, prompts, batches, batch_size=batch_size, accumulate=accumulate, lr=lr, seed=seed, updates=updates,
                   checkpoint=checkpoint, callbacks=(Progress(),) if callbacks is None else callbacks, settings=recipe,
                   **fit_options or {})
     except BaseException:
