@@ -62,6 +62,11 @@ def test_a_hanging_notebook_is_killed(tmp_path):
     passed, secs, log = spawn(path, timeout=4, live=False)
     assert not passed and secs < 30 and 'limit 4 s' in log
 
+def test_slow_cells_have_more_time(tmp_path, monkeypatch):
+    monkeypatch.setattr('tools.notebooks.LIMIT', .1)
+    path = notebook(tmp_path/'00_a.ipynb', code('print(1)'))
+    assert not spawn(path, live=False)[0] and spawn(path, ['slow'], live=False)[0]
+
 def test_collector(tmp_path):
     notebook(tmp_path/'00_good.ipynb', code('1'))
     notebook(tmp_path/'01_bad.ipynb', code('assert 1 == 2, "no"'))

@@ -14,6 +14,7 @@ from threading import Timer
 ROOT = Path(__file__).resolve().parent.parent
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 MAX_LINES, MAX_CHARS = 80, 8000  # of one stored text output
+LIMIT, LIMIT_FORCED = 600, 6*3600  # seconds that a notebook may take; with cells that are normally skipped
 OFFLINE = dict(IN_TEST='1', HF_HUB_OFFLINE='1', TRANSFORMERS_OFFLINE='1', TOKENIZERS_PARALLELISM='false',
                PYTHONHASHSEED='0')
 
@@ -156,8 +157,9 @@ def _kill(p):
     try: os.killpg(p.pid, signal.SIGKILL)
     except ProcessLookupError: pass
 
-def spawn(path, force=(), store=False, timeout=600, live=True):
+def spawn(path, force=(), store=False, timeout=None, live=True):
     "`execute` in a fresh process, off line unless `force` has 'net': (passed, seconds, what it printed)"
+    timeout = timeout or (LIMIT_FORCED if force else LIMIT)
     cmd = [sys.executable, __file__, '_exec', str(path), '--flags', ' '.join(force)] + ['--store'] * store
     env = {**os.environ, **OFFLINE}
     if 'net' in force: env.update(HF_HUB_OFFLINE='0', TRANSFORMERS_OFFLINE='0')
@@ -199,7 +201,7 @@ def main(argv=None):
     parser.add_argument('command', choices=['run', 'test', 'check', 'clean', '_exec'])
     parser.add_argument('paths', nargs='*', type=Path, help='notebooks (default: all)')
     parser.add_argument('--flags', default='', help='test flags to run that are normally skipped, as "slow cuda"')
-    parser.add_argument('--timeout', type=int, default=600, help='seconds that a notebook may take (default: 600)')
+    parser.add_argument('--timeout', type=int, help=f'seconds that a notebook may take (default: {LIMIT}, with --flags {LIMIT_FORCED})')
     parser.add_argument('--store', action='store_true', help=argparse.SUPPRESS)
     a = parser.parse_intermixed_args(argv)
     paths, cfg, force = [p.resolve() for p in a.paths] or notebooks(), settings(), a.flags.split()
