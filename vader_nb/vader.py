@@ -13,7 +13,7 @@ from typing import Callable
 
 import torch
 
-from .lora import add_lora, lora_parameters, lora_scale, remove_lora, save_lora
+from .lora import add_lora, lora_scale, remove_lora, save_lora
 from .pipeline import VideoPipeline, check_prompts
 from .rewards import load_reward
 from .rewards.core import Reward, maximise, reward_loss
