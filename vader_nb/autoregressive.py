@@ -8,6 +8,7 @@ __all__ = ['LONG_TARGETS', 'SVD_LONG_RECIPE', 'first_images', 'constant', 'autor
            'chain_loss', 'consistency']
 
 # %% ../nbs/58_autoregressive.ipynb #54feaf7e
+import copy
 from contextlib import contextmanager, nullcontext
 from typing import Callable
 
@@ -15,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .lora import folded
-from .memory import offload_graph
+from .memory import offload_graph, replaced
 from .models.svd import SVD_RECIPE, ImagePrompt, fit_image
 from .rewards.core import Reward, as_reward, maximise, motion_reward, reward_loss
 from .rewards.clip import image_embeds, load_clip
@@ -45,15 +46,12 @@ def _chosen_chunks(grad_chunks, chunks):
 
 @contextmanager
 def constant(
-    module: torch.nn.Module,    # such as a denoiser with a LoRA
+    pipe,                       # any pipeline, such as one with a LoRA
 ):
-    "Its trainable weights are constants inside the block: gradients pass through, none arrives at them"
-    params = [p for p in module.parameters() if p.requires_grad]
-    try:
-        for p in params: p.requires_grad_(False)
-        yield
-    finally:
-        for p in params: p.requires_grad_(True)
+    "The denoiser's weights are constants inside the block: gradients pass through, none arrives at them, also if the forward pass is computed again later"
+    same = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in pipe.denoiser.parameters()}
+    same |= {id(b): b for b in pipe.denoiser.buffers()}
+    with replaced(pipe, denoiser=copy.deepcopy(pipe.denoiser, same)): yield       # other modules around the same memory
 
 # %% ../nbs/58_autoregressive.ipynb #c80f0e76
 def autoregressive_sample(
@@ -73,7 +71,7 @@ def autoregressive_sample(
     images, chosen, video = first_images(pipe, image), _chosen_chunks(grad_chunks, chunks), []
     for c in range(chunks):
         K = grad_steps if c in chosen or images.requires_grad else 0
-        with offload_graph(min_bytes=0)(pipe, None) if offload and c < chunks - 1 else nullcontext(), nullcontext() if c in chosen else constant(pipe.denoiser):
+        with offload_graph(min_bytes=0)(pipe, None) if offload and c < chunks - 1 else nullcontext(), nullcontext() if c in chosen else constant(pipe):
             cond   = pipe.encode_images(images)
             noise  = pipe.init_latents(len(images), generator)
             x_0    = sample_latents(pipe, cond, noise, K, generator, select_generator, **settings)
