@@ -23,7 +23,7 @@ from transformers import AutoConfig, CLIPVisionModelWithProjection
 from .checkpoints import load_state, save_state, weights_folder
 from .diffusion import add_noise, training_target
 from .models.svd import ImageCondition, ImagePrompt, SVDPipeline, load_svd, make_feature_extractor, svd_scheduler
-from .tiny_vae import psnr
+from .tiny_vae import FAST_BF16, psnr
 from .world import FRAMES, SHAPES, SIZE, all_captions, parse_caption, read_oracles, render, split_captions
 
 # %% ../nbs/57_tiny_i2v.ipynb #80c9b6dc
@@ -107,7 +107,7 @@ def train_temporal_vae(
         g = torch.Generator().manual_seed(30_000_000 + step)
         picks = torch.randint(len(captions), (batch_size,), generator=g).tolist()
         videos, opacity = render([captions[i] for i in picks], g)
-        with torch.autocast("cpu", torch.bfloat16): loss = temporal_vae_loss(vae, teacher, videos, opacity, g)
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16): loss = temporal_vae_loss(vae, teacher, videos, opacity, g)
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.)
         optimizer.step(); optimizer.zero_grad()
