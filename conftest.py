@@ -1,6 +1,6 @@
 "Every notebook is one test: its cells run in a fresh process by nbdev's rules."
 import pytest
-from tools.notebooks import spawn
+from tools.notebooks import label, spawn
 
 
 class NotebookFailed(Exception):
@@ -21,7 +21,7 @@ class NotebookItem(pytest.Item):
     def repr_failure(self, excinfo):
         return str(excinfo.value) if excinfo.errisinstance(NotebookFailed) else super().repr_failure(excinfo)
 
-    def reportinfo(self): return self.path, 0, self.path.name
+    def reportinfo(self): return self.path, 0, label(self.path)
 
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == '.ipynb' and file_path.name[0] not in '._':

@@ -10,11 +10,12 @@ INSTALL = '#| hide\nimport sys\nif "google.colab" in sys.modules:\n    %pip inst
 PICTURE = dict(output_type='display_data', metadata={}, data={'image/png': 'iVBO', 'text/plain': ['<Figure>']})
 PART = '''## A part {#sec-part}
 
-See @sec-part, @fig-one and [adding](00_add.ipynb).
+See @sec-part, @fig-one and [adding](add.ipynb).
 
 ::: {.callout-note}
 Note
 :::'''
+BOOK = 'parts:\n  - folder: core\n    title: Foundations\n    chapters: [add, show]\n'
 PRINTED = dict(output_type='stream', name='stdout', text=['4\n'])
 
 
@@ -24,7 +25,8 @@ def code(text, *outputs): return dict(_cell('code', text), outputs=list(outputs)
 
 def notebook(path, *cells, title='A notebook'):
     "Write a clean, stamped notebook with the head that every notebook has"
-    head = f'# {title}\n\n> What it teaches\n\n[![Open in Colab](https://a.org/badge.svg)]({BADGE}{path.name})'
+    name = '/'.join(path.parts[path.parts.index('nbs') + 1:]) if 'nbs' in path.parts else path.name
+    head = f'# {title}\n\n> What it teaches\n\n[![Open in Colab](https://a.org/badge.svg)]({BADGE}{name})'
     meta = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     nb = dict(cells=[markdown(head), code(INSTALL), *cells], metadata=meta, nbformat=4, nbformat_minor=5)
     stamp(nb, settings()['tst_flags'].split(), force=['slow'])
@@ -54,15 +56,16 @@ def template(tmp_path_factory):
     root = tmp_path_factory.mktemp('template')
     nbs = root/'nbs'
     (root/'vader_nb'/'weights').mkdir(parents=True)
-    nbs.mkdir()
+    (nbs/'core').mkdir(parents=True)
+    (nbs/'book.yml').write_text(BOOK)
     for n in ('settings.ini', '_quarto.yml', 'CHANGELOG.md', 'nbs/nbdev.yml', 'nbs/styles.css'):
         shutil.copy(ROOT/n, root/n)
     (nbs/'_quarto.yml').symlink_to('../_quarto.yml')
     (root/'vader_nb'/'weights'/'config.json').write_text('{}')
     notebook(nbs/'index.ipynb', markdown('## The notebooks'), title='vader_nb')
-    notebook(nbs/'00_add.ipynb', code('#| default_exp add'), code('#| export\ndef add(a, b): return a + b'),
+    notebook(nbs/'core'/'add.ipynb', code('#| default_exp add'), code('#| export\ndef add(a, b): return a + b'),
              code('print(add(2, 2))', PRINTED))
-    notebook(nbs/'10_show.ipynb', markdown(PART), code('#| label: fig-one\n#| fig-cap: "One"\n1', PICTURE),
+    notebook(nbs/'core'/'show.ipynb', markdown(PART), code('#| label: fig-one\n#| fig-cap: "One"\n1', PICTURE),
              code('#| slow\nprint(4)', PRINTED), code('#| cuda\n1'))
     _nbdev('nbdev_export', root)
     for n, make in pages.PAGES.items(): (root/n).write_text(make(root), encoding='utf-8')

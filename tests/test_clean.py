@@ -3,7 +3,7 @@ from conftest import PRINTED, edit_nb
 from tools.notebooks import ROOT
 from tools.project_gate import clean, outputs, sources
 
-NB = 'nbs/00_add.ipynb'
+NB = 'nbs/core/add.ipynb'
 
 
 @pytest.mark.parametrize('check', [clean, sources, outputs])
@@ -20,12 +20,12 @@ def test_faultless(project, check): assert check(project) == []
                                                      data={'text/plain': ['<object at 0x7f00>']}))])
 def test_unclean(project, change):
     edit_nb(project/NB, change)
-    assert clean(project) == ['00_add.ipynb: not clean (python tools/notebooks.py clean)']
+    assert clean(project) == ['core/add.ipynb: not clean (python tools/notebooks.py clean)']
 
 @pytest.mark.parametrize('source', ['a = 1\nb = 2', ['a = 1', 'b = 2'], ['a = 1\nb = 2']])
 def test_source_not_a_list_of_lines(project, source):
     edit_nb(project/NB, lambda nb: nb['cells'][4].update(source=source))
-    assert sources(project) == ['00_add.ipynb: cell 4: source is not a list of lines']
+    assert sources(project) == ['core/add.ipynb: cell 4: source is not a list of lines']
 
 @pytest.mark.parametrize('text', ['/home/ann/x.png', 'saved to /root/run/a.mp4', '/Users/ann/x', '"/home/ann/nbs"',
                                   r'C:\Users\ann', '/tmp/tmpa1b2c3d4/x'])
@@ -41,7 +41,7 @@ def test_not_a_local_path(project, text):
 def test_stored_error(project):
     error = dict(output_type='error', ename='KeyError', evalue='x', traceback=[])
     edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append(error))
-    assert outputs(project) == ['00_add.ipynb: cell 4: stored error KeyError']
+    assert outputs(project) == ['core/add.ipynb: cell 4: stored error KeyError']
 
 def test_large_notebook(project):
     edit_nb(project/NB, lambda nb: nb['cells'][4]['outputs'].append({**PRINTED, 'text': ['x' * 1_000_001]}))

@@ -1,6 +1,6 @@
 "Every reward that `load_reward` knows keeps the contract; a reward that does not is told what it breaks"
 import pytest, torch
-from vader_nb.rewards import NEEDS_MODEL, REWARDS, load_reward
+from vader_nb.rewards.load import NEEDS_MODEL, REWARDS, load_reward
 from vader_nb.rewards.contract import check_contract
 from vader_nb.rewards.core import Reward
 from vader_nb.world import render

@@ -15,7 +15,7 @@ def test_edited_module(project, monkeypatch, in_test):
     assert export(project) == ['vader_nb/add.py: differs from its notebook (nbdev_export writes it)']
 
 def test_edited_notebook(project):
-    edit(project/'nbs'/'00_add.ipynb', 'a + b', 'a - b')
+    edit(project/'nbs'/'core'/'add.ipynb', 'a + b', 'a - b')
     assert export(project) == ['vader_nb/add.py: differs from its notebook (nbdev_export writes it)']
 
 def test_missing_module(project):

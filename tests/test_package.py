@@ -84,7 +84,7 @@ def test_wheel_aligns_outside_the_checkout(built, tmp_path):
     zipfile.ZipFile(built).extractall(tmp_path/'wheel')
     options = '--out out --steps 2 --eval_train 0 --eval_test 2 --diversity_prompts 0'.split()
     env = {**os.environ, 'PYTHONPATH': str(tmp_path/'wheel'), 'OMP_NUM_THREADS': '1'}
-    (tmp_path/'run.py').write_text('from vader_nb.cli import vader_align\nvader_align()\n')    # as pip's script does
+    (tmp_path/'run.py').write_text('from vader_nb.commands.align import vader_align\nvader_align()\n')    # as pip's script does
     res = subprocess.run([sys.executable, 'run.py', *options], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert res.returncode == 0, res.stderr
     assert '| held_out: reward' in res.stdout and '| 8 |' in ' '.join(res.stdout.split())    # 8 reward queries: 2 steps

@@ -5,7 +5,7 @@ import huggingface_hub.constants as hub
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from vader_nb.rewards import REWARDS, load_reward
+from vader_nb.rewards.load import REWARDS, load_reward
 from vader_nb.rewards.aesthetic import LAION_CLIP
 from vader_nb.rewards.clip import tiny_tokenizer
 from vader_nb.rewards.core import find_modules

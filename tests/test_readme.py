@@ -26,12 +26,17 @@ def test_edited_index(project):
     assert pages.out_of_date(project) == ['README.md']
 
 def test_new_notebook(project):
-    notebook(project/'nbs'/'20_new.ipynb', title='New')
+    notebook(project/'nbs'/'core'/'new.ipynb', title='New')
+    edit(project/'nbs'/'book.yml', 'show]', 'show, new]')
     assert pages.out_of_date(project) == list(pages.PAGES)
 
-def test_notebook_without_band(project):
+def test_notebook_that_the_book_does_not_list(project):
     notebook(project/'nbs'/'intro.ipynb')
-    with pytest.raises(ValueError, match=r"no band for \['intro.ipynb'\]"): pages.out_of_date(project)
+    with pytest.raises(ValueError, match=r"lists no \['intro.ipynb'\]"): pages.out_of_date(project)
+
+def test_listed_notebook_that_is_not_there(project):
+    edit(project/'nbs'/'book.yml', 'show]', 'show, gone]')
+    with pytest.raises(ValueError, match=r"lists \['core/gone.ipynb'\], which are not there"): pages.out_of_date(project)
 
 def test_links_of_the_readme_lead_from_the_top_folder():
     targets = re.findall(r'\]\((?!https?:|#)([^)]+)\)', README)

@@ -4,7 +4,7 @@ from conftest import edit, edit_nb, markdown, notebook
 from tools import site_gate
 from tools.notebooks import ROOT
 
-YML, SIDE, SHOW = '_quarto.yml', 'nbs/sidebar.yml', 'nbs/10_show.ipynb'
+YML, SIDE, SHOW = '_quarto.yml', 'nbs/sidebar.yml', 'nbs/core/show.ipynb'
 
 
 @pytest.mark.parametrize('check', site_gate.CHECKS)
@@ -23,12 +23,12 @@ def test_faultless(project, check): assert check(project) == []
     ('config_targets', YML, 'styles.css', 'style.css', "no file 'style.css'"),
     ('config_targets', YML, 'sidebar.yml', 'side.yml', "no file 'side.yml'"),
     ('config_targets', YML, 'darkly', 'darkish', "unknown theme 'darkish'"),
-    ('config_targets', SIDE, '00_add.ipynb', '00_ad.ipynb', "no file '00_ad.ipynb'"),
-    ('links', SHOW, '(00_add.ipynb)', '(00_ad.ipynb)', '00_ad.ipynb: no such file'),
-    ('links', SHOW, '(00_add.ipynb)', '(00_add.ipynb#nowhere)', 'no heading #nowhere'),
+    ('config_targets', SIDE, 'core/add.ipynb', 'core/ad.ipynb', "no file 'core/ad.ipynb'"),
+    ('links', SHOW, '(add.ipynb)', '(ad.ipynb)', 'ad.ipynb: no such file'),
+    ('links', SHOW, '(add.ipynb)', '(add.ipynb#nowhere)', 'no heading #nowhere'),
     ('links', SHOW, '[adding]', '![adding](images/no.png) [adding]', 'images/no.png: no such file'),
     ('links', SHOW, '[adding]', '<img width=\\"9\\" src=\\"no.png\\"> [adding]', 'no.png: no such file'),
-    ('links', SHOW, '(00_add.ipynb)', '(https://github.com/vader-nb/vader_nb/blob/main/NO.md)', 'no such file in the'),
+    ('links', SHOW, '(add.ipynb)', '(https://github.com/vader-nb/vader_nb/blob/main/NO.md)', 'no such file in the'),
     ('crossrefs', SHOW, '@sec-part', '@sec-other', '@sec-other has no definition'),
     ('crossrefs', SHOW, 'label: fig-one', 'label: fig-two', '@fig-one has no definition'),
     ('cell_options', SHOW, 'fig-cap', 'figcap', "unknown option 'figcap:'"),
@@ -36,7 +36,7 @@ def test_faultless(project, check): assert check(project) == []
     ('cell_options', SHOW, 'print(4)', 'print(4)\\n", "#| echo: false', 'does not stand at the top'),
     ('heads', SHOW, '# A notebook', '## A notebook', 'does not open with a title'),
     ('heads', SHOW, '> What', 'What', 'no quoted subtitle'),
-    ('heads', SHOW, 'main/nbs/10_show', 'main/nbs/10_shown', 'no Colab badge'),
+    ('heads', SHOW, 'main/nbs/core/show', 'main/nbs/core/shown', 'no Colab badge'),
     ('heads', SHOW, '%pip install', '%pip list', 'no install cell')])
 def test_fault(project, check, file, old, new, fault):
     edit(project/file, old, new)
@@ -47,7 +47,7 @@ def test_fault(project, check, file, old, new, fault):
                                          ('text\n\n:::', 'closes what is not open')])
 def test_div(project, text, fault):
     edit_nb(project/SHOW, lambda nb: nb['cells'].append(markdown(text)))
-    assert site_gate.divs(project) == [f'10_show.ipynb: a ::: div {fault}']
+    assert site_gate.divs(project) == [f'core/show.ipynb: a ::: div {fault}']
 
 def test_code_in_prose_is_not_checked(project):
     text = '`[a](b)` and\n\n```\n::: {.x}\n@fig-no [a](no.md)\n```\n\nann@fig-mail'
@@ -60,17 +60,17 @@ def test_copied_configuration(project):
     assert site_gate.config_targets(project) == ['nbs/_quarto.yml is not a link to _quarto.yml']
 
 def test_two_notebooks_for_one_page(project):
-    notebook(project/'nbs'/'20_show.ipynb')
-    assert site_gate.page_names(project) == ['show.html: made by 10_show.ipynb and 20_show.ipynb']
+    notebook(project/'nbs'/'core'/'20_show.ipynb')
+    assert site_gate.page_names(project) == ['core/show.html: made by core/20_show.ipynb and core/show.ipynb']
 
 def test_what_quarto_is_given(project):
     "nbdev's processing keeps exported code, drops plumbing, executes nothing and copies the configuration"
-    edit(project/'nbs'/'10_show.ipynb', '"1"', '"import sys\\n",\n    "sys.exit(1)"')
+    edit(project/'nbs'/'core'/'show.ipynb', '"1"', '"import sys\\n",\n    "sys.exit(1)"')
     (project/'proc.py').write_text('if __name__ == "__main__":\n    from nbdev.serve import proc_nbs\n    proc_nbs()')
     subprocess.run([sys.executable, 'proc.py'], cwd=project, check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     made = project/'_proc'
-    want = {'00_add.ipynb', '10_show.ipynb', 'index.ipynb', '_quarto.yml', 'nbdev.yml', 'sidebar.yml', 'styles.css'}
-    assert want <= {p.name for p in made.iterdir()}
+    want = {'core/add.ipynb', 'core/show.ipynb', 'index.ipynb', '_quarto.yml', 'nbdev.yml', 'sidebar.yml', 'styles.css'}
+    assert want <= {p.relative_to(made).as_posix() for p in made.rglob('*')}
     assert not (made/'_quarto.yml').is_symlink()
-    text = ''.join(''.join(c['source']) for c in json.loads((made/'00_add.ipynb').read_text())['cells'])
+    text = ''.join(''.join(c['source']) for c in json.loads((made/'core/add.ipynb').read_text())['cells'])
     assert 'def add(a, b)' in text and 'default_exp' not in text and 'google.colab' not in text

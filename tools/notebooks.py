@@ -1,9 +1,10 @@
 """Execute, check and clean notebooks by nbdev's rules.
 
-    python tools/notebooks.py run nbs/00_video.ipynb               execute, store outputs, stamp the digest
+    python tools/notebooks.py run nbs/core/video.ipynb             execute, store outputs, stamp the digest
     python tools/notebooks.py run --flags "slow cuda" nbs/x.ipynb  also the cells tagged slow and cuda
-    python tools/notebooks.py test nbs/00_video.ipynb              execute, store nothing
+    python tools/notebooks.py test nbs/core/video.ipynb            execute, store nothing
     python tools/notebooks.py check                                do the stored outputs belong to the code?
+    python tools/notebooks.py vouch --made-by 0.2.0 nbs/x.ipynb    only names changed in its skipped cells since that version made their outputs
     python tools/notebooks.py clean                                nbdev's cleaning, sources as lists of lines
 """
 import argparse, hashlib, json, os, re, signal, subprocess, sys, tempfile, time
@@ -26,8 +27,12 @@ def settings(root=ROOT):
     return ini['DEFAULT']
 
 def notebooks(root=ROOT):
-    "Every notebook of the project, in teaching order"
+    "Every notebook of the project"
     return sorted(p for p in Path(root, 'nbs').rglob('*.ipynb') if not any(o[0] in '._' for o in p.relative_to(root).parts))
+
+def name_of(path, root=ROOT):
+    "A notebook's path below nbs, such as core/video.ipynb"
+    return Path(path).relative_to(Path(root)/'nbs').as_posix()
 
 def read(path): return json.loads(Path(path).read_text(encoding='utf-8'))
 def write(nb, path): Path(path).write_text(dumps(nb), encoding='utf-8')
@@ -68,7 +73,16 @@ def digests(nb, flags):
 def stamp(nb, flags, force=()):
     "Write the digests of the groups just run into the metadata; keep those of skipped groups that still exist"
     old, new = nb['metadata'].get('vader_nb', {}), digests(nb, flags)
-    nb['metadata']['vader_nb'] = {g: new[g] if runs(g, force) else old[g] for g in new if runs(g, force) or g in old}
+    kept = {g: old[g] for g in new if g in old and not runs(g, force)}
+    by = {g: v for g, v in old.get('made_by', {}).items() if g in kept}
+    nb['metadata']['vader_nb'] = kept | {g: h for g, h in new.items() if runs(g, force)} | (dict(made_by=by) if by else {})
+
+def vouch(nb, flags, version):
+    "Stamp the skipped groups that have outputs: an earlier version made them, and only names in the code have changed since"
+    shown = {group(c, flags) for c in nb['cells'] if c.get('outputs')} - {'code', None}
+    own, new = nb['metadata'].setdefault('vader_nb', {}), digests(nb, flags)
+    for g in sorted(shown):
+        if own.get(g) != new[g]: own.update({g: new[g]}, made_by=own.get('made_by', {}) | {g: version})
 
 def stale(nb, flags):
     "The groups of cells whose stored outputs are not of the present code"
@@ -116,8 +130,12 @@ def clean(nb, cfg):
 
 # Execution
 
+def label(path):
+    "What a notebook is called in messages: its path below nbs, or its name elsewhere"
+    return name_of(path) if Path(path).is_relative_to(ROOT/'nbs') else Path(path).name
+
 def _report_failure(path, i, cell, outs):
-    print(f'\n{"=" * 78}\n{path.name}: cell {i} failed\n{"-" * 78}\n{source(cell)}\n{"-" * 78}')
+    print(f'\n{"=" * 78}\n{label(path)}: cell {i} failed\n{"-" * 78}\n{source(cell)}\n{"-" * 78}')
     for o in outs: print(''.join(o.get('text') or o.get('traceback', [])[-1:]), end='')
     print('=' * 78, flush=True)
 
@@ -185,9 +203,9 @@ def spawn(path, force=(), store=False, timeout=None, live=True):
 def _each_run(paths, force, store, timeout):
     ok = True
     for p in paths:
-        print(p.name, flush=True)
+        print(label(p), flush=True)
         passed, secs, _ = spawn(p, force, store, timeout)
-        print(f'{"passed" if passed else "FAILED"} {secs:6.1f} s  {p.stat().st_size / 1000:.0f} kB  {p.name}', flush=True)
+        print(f'{"passed" if passed else "FAILED"} {secs:6.1f} s  {p.stat().st_size / 1000:.0f} kB  {label(p)}', flush=True)
         ok &= passed
     return ok
 
@@ -196,18 +214,27 @@ def _each_check(paths, cfg):
     for p, s in bad: print(f'stale outputs ({", ".join(s)}): {p}')
     return not bad
 
+def _each_vouch(paths, cfg, version):
+    for p in paths:
+        nb = read(p)
+        vouch(nb, cfg['tst_flags'].split(), version)
+        write(clean(nb, cfg), p)
+    return True
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('command', choices=['run', 'test', 'check', 'clean', '_exec'])
+    parser.add_argument('command', choices=['run', 'test', 'check', 'vouch', 'clean', '_exec'])
     parser.add_argument('paths', nargs='*', type=Path, help='notebooks (default: all)')
     parser.add_argument('--flags', default='', help='test flags to run that are normally skipped, as "slow cuda"')
     parser.add_argument('--timeout', type=int, help=f'seconds that a notebook may take (default: {LIMIT}, with --flags {LIMIT_FORCED})')
+    parser.add_argument('--made-by', help='with vouch: the version whose outputs the skipped cells show')
     parser.add_argument('--store', action='store_true', help=argparse.SUPPRESS)
     a = parser.parse_intermixed_args(argv)
     paths, cfg, force = [p.resolve() for p in a.paths] or notebooks(), settings(), a.flags.split()
     if bad := set(force) - set(cfg['tst_flags'].split()): parser.error(f'unknown flags {bad}; known: {cfg["tst_flags"]}')
     if a.command == '_exec': return execute(paths[0], force, a.store)
     if a.command == 'check': return _each_check(paths, cfg)
+    if a.command == 'vouch': return _each_vouch(paths, cfg, a.made_by or parser.error('vouch needs --made-by VERSION'))
     if a.command == 'clean': return [write(clean(read(p), cfg), p) for p in paths] is not None
     return _each_run(paths, force, a.command == 'run', a.timeout)
 

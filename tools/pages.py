@@ -2,31 +2,35 @@
 
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
+
+The parts of the book and the order of their chapters stand in nbs/book.yml.
 """
 import json, re, sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, directives, dumps, notebooks, read, source
+import yaml
 
-BANDS = {'0': 'Video and diffusion', '1': 'The tiny world, pipelines and sampling', '2': 'Rewards', '3': 'Alignment',
-         '4': 'Memory, speed and baselines', '5': 'Real base models', '6': 'Evaluation', '7': 'Tools', '9': 'Architecture'}
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, source
+
 LIST = '## The notebooks'
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
 
 
-def bands(root):
-    "(title of the band, its notebooks) for each band that has any"
-    names = [p.relative_to(Path(root)/'nbs').as_posix() for p in notebooks(root) if p.name != 'index.ipynb']
-    other = [n for n in names if n[0] not in BANDS]
-    if other: raise ValueError(f'no band for {other}: names start with one of {", ".join(BANDS)}')
-    return [(title, own) for digit, title in BANDS.items() if (own := [n for n in names if n[0] == digit])]
+def parts(root):
+    "(title of the part, its notebooks below nbs) in the order of book.yml; ValueError for a notebook without a line there, and the reverse"
+    book = yaml.safe_load((Path(root)/'nbs'/'book.yml').read_text(encoding='utf-8'))
+    listed = [(p['title'], [f"{c}.ipynb" if p['folder'] == '.' else f"{p['folder']}/{c}.ipynb" for c in p['chapters']]) for p in book['parts']]
+    there = {name_of(p, root) for p in notebooks(root)} - {'index.ipynb'}
+    said = {n for _, names in listed for n in names}
+    if there != said: raise ValueError(f'nbs/book.yml lists no {sorted(there - said)} and lists {sorted(said - there)}, which are not there')
+    return listed
 
 def sidebar(root):
-    "sidebar.yml: the notebooks in bands"
+    "sidebar.yml: the notebooks by part"
     out = 'website:\n  sidebar:\n    contents:\n      - index.ipynb\n'
-    for title, names in bands(root):
+    for title, names in parts(root):
         out += f'      - section: {title}\n        contents:\n' + ''.join(f'          - {n}\n' for n in names)
     return out
 
@@ -39,7 +43,7 @@ def heading(path):
 def listing(root):
     "The markdown list of notebooks that stands in index.ipynb"
     out = f'{LIST}\n'
-    for title, names in bands(root):
+    for title, names in parts(root):
         out += f'\n**{title}**\n\n'
         out += ''.join('- [{}]({}): {}\n'.format(*(h := heading(Path(root)/'nbs'/n))[:1], n, h[1]) for n in names)
     return out.rstrip('\n')

@@ -6,7 +6,7 @@ import os, re, shutil, subprocess, sys, sysconfig, tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, notebooks, read, settings, stale
+from tools.notebooks import ROOT, name_of, notebooks, read, settings, stale
 
 MAX_NOTEBOOK, MAX_WEIGHTS = 1_000_000, 16_000_000  # bytes
 WEIGHTS = {'.safetensors', '.json', '.txt'}
@@ -48,12 +48,12 @@ def clean(root):
         _copy(root, tmp)
         _nbdev('nbdev_clean', tmp)
         changed = [p for p in notebooks(root) if p.read_bytes() != (Path(tmp)/p.relative_to(root)).read_bytes()]
-    return [f'{p.name}: not clean (python tools/notebooks.py clean)' for p in changed]
+    return [f'{name_of(p, root)}: not clean (python tools/notebooks.py clean)' for p in changed]
 
 def sources(root):
     "Every cell's source is a list of lines"
     def good(s): return isinstance(s, list) and s == ''.join(s).splitlines(True)
-    return [f'{p.name}: cell {i}: source is not a list of lines' for p in notebooks(root)
+    return [f'{name_of(p, root)}: cell {i}: source is not a list of lines' for p in notebooks(root)
             for i, c in enumerate(read(p)['cells']) if not good(c['source'])]
 
 def _texts(output):
@@ -65,17 +65,17 @@ def outputs(root):
     "Stored outputs hold no error and no path of the machine they were made on; notebooks stay small"
     faults = []
     for p in notebooks(root):
-        if p.stat().st_size > MAX_NOTEBOOK: faults.append(f'{p.name}: {p.stat().st_size} bytes, more than {MAX_NOTEBOOK}')
+        if p.stat().st_size > MAX_NOTEBOOK: faults.append(f'{name_of(p, root)}: {p.stat().st_size} bytes, more than {MAX_NOTEBOOK}')
         for i, c in enumerate(read(p)['cells']):
             for o in c.get('outputs', []):
-                if o['output_type'] == 'error': faults.append(f'{p.name}: cell {i}: stored error {o["ename"]}')
-                faults += [f'{p.name}: cell {i}: local path {m[0]!r}' for t in _texts(o) for m in LOCAL.finditer(t)]
+                if o['output_type'] == 'error': faults.append(f'{name_of(p, root)}: cell {i}: stored error {o["ename"]}')
+                faults += [f'{name_of(p, root)}: cell {i}: local path {m[0]!r}' for t in _texts(o) for m in LOCAL.finditer(t)]
     return faults
 
 def fresh(root):
     "Stored outputs belong to the code"
     flags = settings(root)['tst_flags'].split()
-    return [f'{p.name}: outputs are not of the present code: {", ".join(s)} (python tools/notebooks.py run)'
+    return [f'{name_of(p, root)}: outputs are not of the present code: {", ".join(s)} (python tools/notebooks.py run)'
             for p in notebooks(root) if (s := stale(read(p), flags))]
 
 def weights(root):

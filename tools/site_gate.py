@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, directives, notebooks, read, settings, source
+from tools.notebooks import ROOT, directives, name_of, notebooks, read, settings, source
 
 # What the yml files may say: nested dicts of known keys, True for any value, a set for an enumeration
 NAV = dict(text=True, href=True, icon=True, menu=True, **{'aria-label': True})
@@ -109,7 +109,7 @@ def links(root):
         text = prose(nb)
         found = re.findall(r'\]\(<?([^)\s>]+)>?(?: +"[^"]*")?\)', text)
         found += re.findall(r'<(?:img|a|video|source)\s[^>]*?(?:src|href)="([^"]+)"', text)
-        faults += [f'{p.name}: {t}: {why}' for t in found if (why := _link_fault(root, p, t, slugs))]
+        faults += [f'{name_of(p, root)}: {t}: {why}' for t in found if (why := _link_fault(root, p, t, slugs))]
     return faults
 
 def crossrefs(root):
@@ -119,7 +119,7 @@ def crossrefs(root):
         text = prose(nb)
         code = '\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'code')
         defined = set(re.findall(r'\{#(' + REF + ')', text)) | set(re.findall(r'^#\| *label: *(' + REF + ')', code, re.M))
-        faults += [f'{p.name}: @{r} has no definition'
+        faults += [f'{name_of(p, root)}: @{r} has no definition'
                    for r in re.findall(r'(?<![\w.])@(' + REF + ')', text) if r not in defined]
     return faults
 
@@ -131,7 +131,7 @@ def divs(root):
         for line in re.findall(r'^ *:::+(.*)$', prose(nb), re.M):
             depth += 1 if line.strip() else -1
             if depth < 0: break
-        if depth: faults.append(f'{p.name}: a ::: div ' + ('is not closed' if depth > 0 else 'closes what is not open'))
+        if depth: faults.append(f'{name_of(p, root)}: a ::: div ' + ('is not closed' if depth > 0 else 'closes what is not open'))
     return faults
 
 def cell_options(root):
@@ -140,9 +140,9 @@ def cell_options(root):
     for p, nb in _nbs(root):
         for i, c in enumerate(nb['cells']):
             if c['cell_type'] != 'code': continue
-            faults += [f'{p.name}: cell {i}: unknown option {o!r}' for o in directives(c)[0] if o not in known]
+            faults += [f'{name_of(p, root)}: cell {i}: unknown option {o!r}' for o in directives(c)[0] if o not in known]
             body = dropwhile(lambda l: not l.strip() or l.startswith(('#|', '%%')), source(c).splitlines())
-            faults += [f'{p.name}: cell {i}: option {l!r} does not stand at the top' for l in body if l.startswith('#|')]
+            faults += [f'{name_of(p, root)}: cell {i}: option {l!r} does not stand at the top' for l in body if l.startswith('#|')]
     return faults
 
 def heads(root):
@@ -151,17 +151,19 @@ def heads(root):
     for p, nb in _nbs(root):
         first = source(nb['cells'][0])
         code = [source(c) for c in nb['cells'] if c['cell_type'] == 'code']
-        if not re.match(r'# \S', first): faults.append(f'{p.name}: does not open with a title')
-        if not re.search(r'^> \S', first, re.M): faults.append(f'{p.name}: no quoted subtitle')
-        if f']({BADGE}{p.name})' not in first: faults.append(f'{p.name}: no Colab badge for {p.name} in the first cell')
+        if not re.match(r'# \S', first): faults.append(f'{name_of(p, root)}: does not open with a title')
+        if not re.search(r'^> \S', first, re.M): faults.append(f'{name_of(p, root)}: no quoted subtitle')
+        if f']({BADGE}{name_of(p, root)})' not in first: faults.append(f'{name_of(p, root)}: no Colab badge for {name_of(p, root)} in the first cell')
         if not any('"google.colab" in sys.modules' in c and '%pip install' in c for c in code[:3]):
-            faults.append(f'{p.name}: no install cell for Colab among the first three code cells')
+            faults.append(f'{name_of(p, root)}: no install cell for Colab among the first three code cells')
     return faults
 
 def page_names(root):
-    "No two notebooks become one page: nbdev leaves the number out of its name"
+    "No two notebooks become one page: nbdev leaves a number in front out of its name"
     pages = {}
-    for p in notebooks(root): pages.setdefault(re.sub(r'^\d+[a-zA-Z]?_', '', p.stem), []).append(p.name)
+    for p in notebooks(root):
+        name = Path(name_of(p, root))
+        pages.setdefault((name.parent/re.sub(r'^\d+[a-zA-Z]?_', '', name.stem)).as_posix(), []).append(name.as_posix())
     return [f'{page}.html: made by {" and ".join(names)}' for page, names in pages.items() if len(names) > 1]
 
 CHECKS = [config_keys, config_targets, links, crossrefs, divs, cell_options, heads, page_names]
