@@ -7,6 +7,7 @@ __all__ = ['did_you_mean', 'unknown', 'resolve']
 
 # %% ../nbs/core/names.ipynb #d3039199
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Iterable
 
 # %% ../nbs/core/names.ipynb #377156b1
@@ -30,8 +31,6 @@ def unknown(
     return ValueError(f"unknown {kind} {name!r}{did_you_mean(name, known)} There are: {', '.join(sorted(known))}{rest}")
 
 # %% ../nbs/core/names.ipynb #53037e05
-from importlib import import_module
-
 def resolve(
     where: str,     # "module:function"
 ):                  # the function
