@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import torch
 from golden import Check
-from vader_nb.checkpoints import load_strict
+from vader_nb.hub import load_strict
 from vader_nb.models import stdit3
 from vader_nb.models.opensora import RFlowScheduler, guided_velocity, sample_masked, timestep_transform
 from vader_nb.models.opensora_vae import OpenSoraVAE, convert_opensora_vae

@@ -321,7 +321,7 @@ def vader_align(
 def _train_part(a, out):
     "Train the VAE or the UNet; returns the log"
     from diffusers import AutoencoderKL
-    from vader_nb.checkpoints import weights_folder
+    from vader_nb.hub import weights_folder
     from vader_nb.tiny.t2v import SECOND_CYCLE, load_tiny_networks, save_tiny, train_unet
     from vader_nb.tiny.vae import finish_vae, train_vae
     keys = ("steps", "batch_size", "lr", "n_videos") + (("eval_every", "n_eval") if a.part == "unet" else ())

@@ -15,13 +15,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler,
 from diffusers.models import Transformer2DModel
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from .unet3d import UNet3DPipeline, check_folder, load_unet3d
+from .unet3d import UNet3DPipeline, load_unet3d
+from ..hub import fetch_folder
 from ..world import make_tokenizer
 
 # %% ../../nbs/models/modelscope.ipynb #c69aa31d
@@ -90,26 +89,9 @@ MODELSCOPE_RECIPE = dict(
 
 # %% ../../nbs/models/modelscope.ipynb #ccb85f9c
 HUB = "damo-vilab/text-to-video-ms-1.7b"
-_FILES = ["*.json", "tokenizer/*", *(f"{part}/{file}.safetensors" for part, file in dict(
-    text_encoder="model", unet="diffusion_pytorch_model", vae="diffusion_pytorch_model").items())]
-
-def _download(revision, local_files_only):
-    "The folder of the published model, from the hub or its cache"
-    try: return Path(snapshot_download(HUB, revision=revision, local_files_only=local_files_only, allow_patterns=_FILES))
-    except Exception as e: raise FileNotFoundError(f"{HUB} could not be had from the hub: {str(e).strip().splitlines()[0][:200]}; "
-                                                   "with its files in a folder, give folder=") from e
-
-def _check_whole(folder):
-    "diffusers does not refuse a file that lacks tensors of the UNet: do it, by the names, before anything is read"
-    with torch.device("meta"): unet = UNet3DConditionModel.from_config(UNet3DConditionModel.load_config(folder/"unet"))
-    names = set()
-    for path in (folder/"unet").glob("*.safetensors"):
-        with safe_open(path, "pt") as f: names |= set(f.keys())
-    missing = sorted(set(unet.state_dict()) - names)
-    if missing: raise ValueError(f"{folder}: the UNet's file lacks {len(missing)} tensors, such as {missing[0]}: is it a checkpoint of another model?")
 
 def load_modelscope(
-    folder: str | Path | None = None,             # a folder in diffusers' layout; None: the published model, from the hub
+    folder: str | Path | None = None,             # a folder in diffusers' layout, or a hub id; None: the published model
     dtype: torch.dtype = torch.float32,           # of all networks; bfloat16 or float16 on a GPU
     device: str = "cpu",                          # where they go
     size: tuple[int, int] = (384, 384),           # height and width, in pixels
@@ -120,14 +102,9 @@ def load_modelscope(
     local_files_only: bool = False,               # use what was downloaded before
 ) -> UNet3DPipeline:                              # frozen, in evaluation mode
     "ModelScope; raises FileNotFoundError or ValueError, saying what is wrong with the folder or the size"
-    folder = Path(folder) if folder else _download(revision, local_files_only)
+    folder = fetch_folder(folder or HUB, ("text_encoder", "unet", "vae"), revision=revision, local_files_only=local_files_only)
     defaults = {k: MODELSCOPE_RECIPE["align"][k] for k in ("num_inference_steps", "guidance_scale")} | dict(eta=0.)
-    try:
-        _check_whole(check_folder(folder, "TextToVideoSDPipeline", ("text_encoder", "unet", "vae")))
-        pipe = load_unet3d(folder, "modelscope", num_frames, defaults, dtype, device)
-    except (SafetensorError, OSError, RuntimeError) as e:
-        if isinstance(e, FileNotFoundError): raise
-        raise ValueError(f"{folder} cannot be loaded: {str(e).strip().splitlines()[0][:200]}; was the download interrupted?") from e
+    pipe = load_unet3d(folder, "modelscope", num_frames, defaults, dtype, device)
     factor = 2**(len(pipe.vae.config.block_out_channels) - 1)
     if any(s < factor or s % factor for s in size): raise ValueError(f"size={tuple(size)}: height and width must be multiples of {factor}")
     pipe.latent_shape = pipe.latent_shape[0], num_frames, *(s//factor for s in size)

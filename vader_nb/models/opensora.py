@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, T5Config, T5EncoderModel
 from ..diffusion import Step, guide, rflow_step
 from .opensora_vae import OpenSoraVAE, load_opensora_vae
 from .stdit3 import STDiT3, load_stdit3
+from ..hub import fetch
 from ..pipeline import Networks, check_frames, check_latents, check_prompts
 from ..world import make_tokenizer
 
@@ -310,9 +311,7 @@ def load_opensora(
 
 def _load_t5(source, dtype, local_files_only):
     "Tokenizer and encoder; ValueError for another kind of model"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local_files_only)
-        encoder = T5EncoderModel.from_pretrained(source, dtype=dtype, local_files_only=local_files_only)
-    except (OSError, ValueError) as e: raise FileNotFoundError(f"no T5 encoder with its tokenizer in {source}: {str(e).splitlines()[0][:200]}") from None
+    tokenizer = fetch(AutoTokenizer.from_pretrained, source, "tokenizer of a T5", local_files_only=local_files_only)
+    encoder = fetch(T5EncoderModel.from_pretrained, source, "T5 encoder", dtype=dtype, local_files_only=local_files_only)
     if encoder.config.model_type != "t5": raise ValueError(f"{source} is a model of type {encoder.config.model_type!r}, not a T5")
     return tokenizer, encoder

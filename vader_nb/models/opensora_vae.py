@@ -19,10 +19,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
-from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
-from ..checkpoints import load_strict, read_tensors
+from ..hub import fetch_file, load_strict, read_tensors
 from ..pipeline import check_frames
 
 # %% ../../nbs/models/opensora_vae.ipynb #1db585cb
@@ -328,17 +327,6 @@ def opensora_vae_config(
     return {ours: official[k] for k, ours in names.items() if k in official}
 
 # %% ../../nbs/models/opensora_vae.ipynb #ddf67766
-def _part(source, name, **hub):
-    "A file of a folder, or of a repository of the hub"
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} has no {name}; was the download interrupted?")
-        return folder/name
-    if folder.is_absolute() or str(source).count("/") != 1 or str(source).startswith("."): raise FileNotFoundError(
-        f"{source}: no such folder; give one, or a hub id owner/name")
-    try: return Path(hf_hub_download(str(source), name, **hub))
-    except Exception as e: raise FileNotFoundError(f"cannot get {name} of {source}: {str(e).splitlines()[0][:200]}") from None
-
 def load_opensora_vae(
     source: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",    # hub id or folder, in the published layout or as `save_pretrained` wrote it
     dtype: torch.dtype = torch.float32,                     # of the weights
@@ -347,11 +335,11 @@ def load_opensora_vae(
     **hub,                                                  # revision, local_files_only, cache_dir
 ) -> OpenSoraVAE:                                           # frozen, in evaluation mode
     "Load the VAE, strictly; FileNotFoundError, or ValueError for a checkpoint of another model"
-    config = json.loads(_part(source, "config.json", **hub).read_text())
+    config = json.loads(fetch_file(source, "config.json", **hub).read_text())
     ours = config.get("_class_name") == "OpenSoraVAE"
     if not ours: config = opensora_vae_config(config)
     with torch.device("meta"): vae = OpenSoraVAE.from_config({**config, **(sizes or {})})
-    path = _part(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
+    path = fetch_file(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
     state = read_tensors(path)
     load_strict(vae, state if ours else convert_opensora_vae(state), path)
     return vae.to(device=device, dtype=dtype).eval().requires_grad_(False)

@@ -17,10 +17,9 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
-from huggingface_hub import hf_hub_download
 from torch import nn
 
-from ..checkpoints import load_strict, read_tensors
+from ..hub import fetch_file, load_strict, read_tensors
 
 # %% ../../nbs/models/stdit3.ipynb #cb141ef3
 def sinusoid(
@@ -294,25 +293,15 @@ def stdit3_config(
     return {k: tuple(v) if isinstance(v, list) else v for k, v in official.items() if k in keys}
 
 # %% ../../nbs/models/stdit3.ipynb #1cece678
-def _file(source, name, **hub):
-    "Path of a file in a folder, or in a repository of the hub"
-    if Path(source).is_dir():
-        if not (Path(source)/name).is_file(): raise FileNotFoundError(f"{source} has no {name}; was the download interrupted?")
-        return Path(source)/name
-    if str(source).count("/") != 1 or str(source).startswith((".", "/")): raise FileNotFoundError(
-        f"{source}: no such folder; give one, or a hub id owner/name")
-    try: return Path(hf_hub_download(str(source), name, **hub))
-    except Exception as e: raise FileNotFoundError(f"cannot get {name} of {source}: {str(e).splitlines()[0][:200]}") from None
-
 def load_stdit3(
     source: str | Path = "hpcai-tech/OpenSora-STDiT-v3",   # hub id or folder, in the published layout or in diffusers'
     dtype: torch.dtype = torch.float32,                    # of the weights
     **hub,                                                 # revision, local_files_only, cache_dir
 ) -> STDiT3:                                               # in evaluation mode, on the CPU
     "The published denoiser; FileNotFoundError, or ValueError for a checkpoint of another model"
-    config = json.loads(_file(source, "config.json", **hub).read_text())
+    config = json.loads(fetch_file(source, "config.json", **hub).read_text())
     ours = "_class_name" in config
     with torch.device("meta"): net = STDiT3(**stdit3_config(config))
-    path = _file(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
+    path = fetch_file(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
     keep = lambda k: torch.promote_types(dtype, torch.float32) if k == "rope.freqs" else dtype     # angles stay exact in bf16
     return load_strict(net, {k: v.to(keep(k)) for k, v in read_tensors(path).items()}, path).eval()

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'LORA_TARGETS_SVD', 'SVD_RECIPE', 'ImagePrompt', 'fit_image', 'load_image_prompts',
            'resize_antialiased', 'svd_scheduler', 'step_reach', 'ImageCondition', 'SVDPipeline',
-           'make_feature_extractor', 'tiny_random_svd', 'fetch_folder', 'load_part', 'load_svd', 'load_svd_xt',
-           'svd_config', 'build_svd']
+           'make_feature_extractor', 'tiny_random_svd', 'load_svd', 'load_svd_xt', 'svd_config', 'build_svd']
 
 # %% ../../nbs/models/svd.ipynb #184a398a
 import json
@@ -22,7 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image, ImageOps
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from .unet3d import check_folder
+from ..hub import HALF, check_folder, fetch_folder, load_part
 from ..pipeline import Networks, check_frames, check_latents, check_prompts
 from ..video import from_uint8
 
@@ -298,43 +297,8 @@ def tiny_random_svd(
     defaults = dict(num_inference_steps=4, guidance_scale=3., eta=0.)
     return SVDPipeline("tiny random svd", make_feature_extractor(), eyes, unet, vae, svd_scheduler(), num_frames, (32, 32), defaults, **options)
 
-# %% ../../nbs/models/svd.ipynb #916e82d7
-_HALF = torch.float16, torch.bfloat16
-_PARTS = dict(image_encoder=CLIPVisionModelWithProjection, unet=UNetSpatioTemporalConditionModel, vae=AutoencoderKLTemporalDecoder)
-
-def fetch_folder(
-    folder_or_hub: str | Path,           # a folder, or a hub id such as "stabilityai/stable-video-diffusion-img2vid"
-    revision: str | None = None,         # branch, tag or commit on the hub
-    local_files_only: bool = False,      # use what was downloaded before
-    fp16: bool = False,                  # the half-precision copy of the weights
-    parts: tuple[str, ...] = tuple(_PARTS),  # subfolders whose weights are needed
-) -> Path:                               # a folder
-    "A folder in diffusers' layout; downloads a hub id; FileNotFoundError if there is neither"
-    name = str(folder_or_hub)
-    if Path(name).is_dir(): return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")): raise FileNotFoundError(f"{name}: no such folder, and not a hub id like owner/name")
-    from huggingface_hub import snapshot_download
-    weights = [f"{p}/*{'.fp16' if fp16 else ''}.safetensors" for p in parts]
-    try: return Path(snapshot_download(name, revision=revision, local_files_only=local_files_only, allow_patterns=["*.json", *weights],
-                                       ignore_patterns=None if fp16 else ["*.fp16.safetensors"]))
-    except Exception as e: raise FileNotFoundError(f"{name} is no folder, and could not be had from the hub: {str(e).strip().splitlines()[0][:200]}") from e
-
 # %% ../../nbs/models/svd.ipynb #5c229130
-def load_part(
-    folder: Path,           # in diffusers' layout
-    part: str,              # the subfolder, such as "vae"
-    cls: type,              # of diffusers or transformers, with `from_pretrained`
-    dtype: torch.dtype,     # float16 and bfloat16 read the half-precision copy, where there is one
-) -> torch.nn.Module:
-    "One network of a folder, with all its tensors; ValueError that names the part"
-    half = any((folder/part).glob("*.fp16.safetensors")) and (dtype in _HALF or not any(
-        p for p in (folder/part).glob("*.safetensors") if ".fp16" not in p.name))
-    try: net, info = cls.from_pretrained(folder/part, dtype=dtype, use_safetensors=True, variant="fp16" if half else None, output_loading_info=True)
-    except Exception as e: raise ValueError(f"{folder/part} cannot be loaded as {cls.__name__}: {str(e).strip().splitlines()[0][:200]}; "
-                                            "was the download interrupted?") from e
-    missing = sorted(info["missing_keys"])
-    if missing: raise ValueError(f"{folder/part}: {len(missing)} tensors are missing, such as {missing[0]}: is it a checkpoint of another model?")
-    return net
+_PARTS = dict(image_encoder=CLIPVisionModelWithProjection, unet=UNetSpatioTemporalConditionModel, vae=AutoencoderKLTemporalDecoder)
 
 def load_svd(
     folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img2vid",  # "-xt" at the end: 25 frames instead of 14
@@ -353,7 +317,8 @@ def load_svd(
 ) -> SVDPipeline:
     "Stable Video Diffusion from a folder or from the hub; raises FileNotFoundError or ValueError, saying what is wrong with it"
     wanted = {part: cls for part, cls in _PARTS.items() if part != "image_encoder" or image_encoder is None}
-    folder = check_folder(fetch_folder(folder_or_hub, revision, local_files_only, dtype in _HALF, tuple(wanted)), "StableVideoDiffusionPipeline", tuple(wanted))
+    folder = fetch_folder(folder_or_hub, tuple(wanted), dtype in HALF, revision, local_files_only)
+    check_folder(folder, "StableVideoDiffusionPipeline", tuple(wanted))
     nets = {part: load_part(folder, part, cls, dtype) for part, cls in wanted.items()}
     if image_encoder is not None: nets["image_encoder"] = image_encoder.to(dtype)
     scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler", **({} if sigma_min is None else dict(sigma_min=sigma_min)))

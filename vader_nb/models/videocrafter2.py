@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..checkpoints import read_tensors
+from ..hub import check_folder, fetch, fetch_file, is_hub_id, load_part, read_tensors
 from .modelscope import checkpoint_blocks
-from .unet3d import UNet3DPipeline, check_folder
+from .unet3d import UNet3DPipeline
 from ..video import check_out_dir
 
 # %% ../../nbs/models/videocrafter2.ipynb #928e899b
@@ -461,7 +461,7 @@ def save_videocrafter2(
 # %% ../../nbs/models/videocrafter2.ipynb #4284b9c9
 def _unet_from(folder, dtype):
     "The UNet of a converted folder, with its frame rate again"
-    stock = UNet3DConditionModel.from_pretrained(folder/"unet", dtype=dtype, use_safetensors=True)
+    stock = load_part(folder, "unet", UNet3DConditionModel, dtype)
     if not (folder/_FPS).is_file(): raise FileNotFoundError(f"{folder} has no {_FPS}: it is a ModelScope, or was not written by us")
     e, kept = stock.time_embedding, load_file(folder/_FPS)
     stock.time_embedding = FpsTimeEmbedding(e.linear_1.in_features, e.linear_1.out_features).to(dtype)
@@ -476,30 +476,22 @@ def open_videocrafter2(
 ) -> UNet3DPipeline:                        # frozen, in evaluation mode
     "Open a converted folder; raises FileNotFoundError or ValueError, saying what is wrong with it"
     folder = check_folder(folder, "TextToVideoSDPipeline", tuple(_NETWORKS))
-    load = lambda cls, part: cls.from_pretrained(folder/part, dtype=dtype, use_safetensors=True)
-    pipe = vc2_pipeline(vc2_tokenizer(folder/"tokenizer"), load(CLIPTextModel, "text_encoder"), _unet_from(folder, dtype),
-                        load(AutoencoderKL, "vae"), VC2DDIMScheduler.from_pretrained(folder/"scheduler"), **options)
+    load = lambda part, cls: load_part(folder, part, cls, dtype)
+    pipe = vc2_pipeline(vc2_tokenizer(folder/"tokenizer"), load("text_encoder", CLIPTextModel), _unet_from(folder, dtype),
+                        load("vae", AutoencoderKL), VC2DDIMScheduler.from_pretrained(folder/"scheduler"), **options)
     return pipe.to(device)
 
 # %% ../../nbs/models/videocrafter2.ipynb #ae4e0202
 HUB, HUB_TOKENIZER = "VideoCrafter/VideoCrafter2", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-
-def _from_hub(get, *args, **kwargs):
-    "Fetch with an error in plain words"
-    try: return get(*args, **kwargs)
-    except (OSError, ValueError) as e: raise FileNotFoundError(
-        f"cannot get {args[0]!r} ({type(e).__name__}: {str(e).strip().splitlines()[0][:160]}); is there a network, or a local copy to name?") from e
 
 def _find_checkpoint(source, **hub):
     "The published file, and where its conversion goes"
     path = Path(source)
     if path.is_dir(): path = path/"model.ckpt"
     if path.is_file(): return path, path.with_name(f"{path.stem}-diffusers")
-    looks_like_hub = str(source) == HUB or str(source).count("/") == 1 and not path.parent.is_dir() and not path.suffix
-    if not looks_like_hub: raise FileNotFoundError(f"{path}: no such checkpoint; give model.ckpt, a folder with it, or a hub id such as {HUB!r}")
-    from huggingface_hub import hf_hub_download
+    if not is_hub_id(source) or path.parent.is_dir() or path.suffix: raise FileNotFoundError(f"{path}: no such checkpoint; give model.ckpt, a folder with it, or a hub id such as {HUB!r}")
     from huggingface_hub.constants import HF_HOME
-    path = Path(_from_hub(hf_hub_download, str(source), "model.ckpt", **hub))
+    path = fetch_file(source, "model.ckpt", **hub)
     return path, Path(HF_HOME)/"vader_nb"/f"{source}-{path.parent.name}".replace("/", "--")
 
 # %% ../../nbs/models/videocrafter2.ipynb #1198dd7c
@@ -521,7 +513,7 @@ def load_videocrafter2(
     made_from = json.loads(json.dumps(dict(size=stat.st_size, modified=stat.st_mtime_ns, layout=layout)))
     if not (folder/"source.json").is_file() or json.loads((folder/"source.json").read_text()) != made_from:
         parts, _ = convert_checkpoint(read_tensors(file, "state_dict"), layout)
-        words = _from_hub(vc2_tokenizer, tokenizer, local_files_only=local_files_only)
+        words = fetch(vc2_tokenizer, tokenizer, "tokenizer of CLIP", local_files_only=local_files_only)
         save_videocrafter2(folder, parts, words, layout, made_from)
     return open_videocrafter2(folder, dtype, device, **options)
 

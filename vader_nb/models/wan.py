@@ -19,8 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from ..diffusion import guide
-from .svd import fetch_folder, load_part
-from .unet3d import check_folder
+from ..hub import check_folder, fetch, fetch_folder, load_part
 from ..pipeline import Condition, Networks, check_frames, check_latents, check_prompts
 from ..world import make_tokenizer
 
@@ -221,11 +220,10 @@ def load_wan(
 ) -> WanVideo:                                      # frozen, in evaluation mode
     "Wan 2.1 from a folder or from the hub; raises FileNotFoundError or ValueError, saying what is wrong with it"
     _check_video(num_frames, size, 4, 16)
-    folder = fetch_folder(folder_or_hub, revision, local_files_only, parts=tuple(_PARTS))
+    folder = fetch_folder(folder_or_hub, tuple(_PARTS), revision=revision, local_files_only=local_files_only)
     _check_wan(folder)
     sampler = _read_scheduler(folder, scheduler, flow_shift)
-    try: tokenizer = AutoTokenizer.from_pretrained(folder/"tokenizer")
-    except (OSError, ValueError) as e: raise FileNotFoundError(f"{folder}: no tokenizer that can be read ({str(e).splitlines()[0][:200]})") from None
+    tokenizer = fetch(AutoTokenizer.from_pretrained, folder/"tokenizer", "tokenizer")
     nets = {part: load_part(folder, part, cls, vae_dtype if part == "vae" else dtype) for part, cls in _PARTS.items()}
     if gradient_checkpointing: nets["transformer"].enable_gradient_checkpointing()
     defaults = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, eta=0.)

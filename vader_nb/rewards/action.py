@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
-from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import load_pretrained, read_config, weights_folder
 from .clip import imagenet_normalise, spoil
 from .core import Reward
 from ..tiny.vae import reconstruct

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import CLIPModel
 
-from ..checkpoints import load_strict, read_tensors, weights_folder
+from ..hub import load_strict, read_tensors, weights_folder
 from .clip import Pool, clarity, image_embeds, load_clip, resize_crop, save_weights, tiny_tokenizer, train_tiny_clip
 from .core import Reward, distance_to, per_frame
 from ..world import split_captions

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import load_pretrained, read_config, weights_folder
 from .core import Reward, per_frame
 from ..tiny.vae import reconstruct
 from ..video import check_out_dir, check_pixels

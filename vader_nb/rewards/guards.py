@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForDepthEstimation
 
-from ..checkpoints import load_pretrained, read_config
+from ..hub import load_pretrained, read_config
 from .core import Reward, per_frame
 
 # %% ../../nbs/rewards/guards.ipynb #2e5c6a63

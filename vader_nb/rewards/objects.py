@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 from transformers import YolosConfig, YolosForObjectDetection
 from transformers.image_processing_base import ImageProcessingMixin
 
-from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import load_pretrained, read_config, weights_folder
 from .clip import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, imagenet_normalise, load_clip, refilm, save_weights, spoil
 from .core import Reward, per_frame
 from ..tiny.vae import reconstruct

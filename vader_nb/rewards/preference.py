@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 
-from ..checkpoints import load_state, load_strict, read_tensors, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import load_strict, read_tensors, weights_folder
 from .aesthetic import aesthetic_loss, aesthetic_reward
 from .clip import image_embeds, load_clip, refilm, save_weights, spoil, tiny_tokenizer
 from .core import Reward, as_reward, distance_to, near_target, per_frame

@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 
-from ..checkpoints import load_state, load_strict, read_tensors, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import load_strict, read_tensors, weights_folder
 from vader_nb.rewards.clip import (clip_loss, imagenet_normalise, load_clip, normalise, refilm, resize_crop, save_weights, spoil,
     tiny_tokenizer)
 from .core import Reward

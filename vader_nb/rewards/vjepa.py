@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import VJEPA2Config, VJEPA2Model
 
-from ..checkpoints import load_pretrained, load_state, read_config, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import load_pretrained, read_config, weights_folder
 from .clip import imagenet_normalise, save_weights
 from .core import Reward
 from ..tiny.vae import reconstruct

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints import load_strict, read_tensors
+from ..hub import load_strict, read_tensors
 from .core import Reward
 from .vjepa import pick, vjepa_reward
 

@@ -20,7 +20,8 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import AutoConfig, CLIPVisionModelWithProjection
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import weights_folder
 from ..diffusion import add_noise, training_target
 from ..models.svd import ImageCondition, ImagePrompt, SVDPipeline, load_svd, make_feature_extractor, svd_scheduler
 from .vae import FAST_BF16, psnr

@@ -18,7 +18,8 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import weights_folder
 from ..diffusion import add_noise, guide, training_target
 from ..world import FRAMES, MAX_TOKENS, make_tokenizer, oracle_accuracy, parse_caption, render, split_captions
 

@@ -12,7 +12,8 @@ import torch
 from diffusers import AutoencoderKL
 from tqdm.auto import tqdm
 
-from ..checkpoints import load_state, save_state, weights_folder
+from ..checkpoints import load_state, save_state
+from ..hub import weights_folder
 from ..world import render, split_captions
 
 # %% ../../nbs/tiny/vae.ipynb #893d8aaa
