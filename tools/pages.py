@@ -1,11 +1,11 @@
-"""Make what is derived from the notebooks: the sidebar, the list in index.ipynb, and README.md.
+"""Make what is derived from the notebooks: the sidebar, the lists in index.ipynb, the last cell of each chapter on a reading path, README.md.
 
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
 
-The parts of the book and the order of their chapters stand in nbs/book.yml.
+The parts of the book, the order of their chapters and the reading paths stand in nbs/book.yml.
 """
-import json, re, sys
+import hashlib, json, os, re, sys
 from pathlib import Path
 
 import yaml
@@ -13,15 +13,16 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, source
 
-LIST = '## The notebooks'
+LIST, PATHS, NEXT = '## The notebooks', '## Reading paths', '**Next**: '
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
 
 
+def book(root): return yaml.safe_load((Path(root)/'nbs'/'book.yml').read_text(encoding='utf-8'))
+
 def parts(root):
     "(title of the part, its notebooks below nbs) in the order of book.yml; ValueError for a notebook without a line there, and the reverse"
-    book = yaml.safe_load((Path(root)/'nbs'/'book.yml').read_text(encoding='utf-8'))
-    listed = [(p['title'], [f"{c}.ipynb" if p['folder'] == '.' else f"{p['folder']}/{c}.ipynb" for c in p['chapters']]) for p in book['parts']]
+    listed = [(p['title'], [f"{c}.ipynb" if p['folder'] == '.' else f"{p['folder']}/{c}.ipynb" for c in p['chapters']]) for p in book(root)['parts']]
     there = {name_of(p, root) for p in notebooks(root)} - {'index.ipynb'}
     said = {n for _, names in listed for n in names}
     if there != said: raise ValueError(f'nbs/book.yml lists no {sorted(there - said)} and lists {sorted(said - there)}, which are not there')
@@ -48,11 +49,53 @@ def listing(root):
         out += ''.join('- [{}]({}): {}\n'.format(*(h := heading(Path(root)/'nbs'/n))[:1], n, h[1]) for n in names)
     return out.rstrip('\n')
 
+def paths(root):
+    "The reading paths of book.yml: dicts of title, for (whom), after (the path that one reads first) and chapters"
+    return [p | dict(chapters=[f'{c}.ipynb' for c in p['chapters']]) for p in book(root).get('paths', [])]
+
+def words(path):
+    "Words of a notebook's prose"
+    return sum(len(source(c).split()) for c in read(path)['cells'] if c['cell_type'] == 'markdown')
+
+def _link(root, name, at='index.ipynb'):
+    "A link to the chapter `name` from the chapter `at`"
+    return f'[{heading(Path(root)/"nbs"/name)[0]}]({Path(os.path.relpath(name, Path(at).parent)).as_posix()})'
+
+def path_list(root):
+    "The markdown list of reading paths that stands in index.ipynb"
+    out = f'{PATHS}\n'
+    for p in paths(root):
+        n = sum(words(Path(root)/'nbs'/c) for c in p['chapters'])
+        after = f'; read *{p["after"]}* first' if 'after' in p else ''
+        out += f'\n**{p["title"][0].upper()}{p["title"][1:]}** ({p["for"]}; about {max(1, round(n/1000)):,},000 words{after}): '
+        out += ' → '.join(_link(root, c) for c in p['chapters']) + '\n'
+    return out.rstrip('\n')
+
+def next_text(root, name):
+    "The last cell of a chapter: where each path goes from here; '' for a chapter on no path"
+    said = []
+    for p in paths(root):
+        if name not in p['chapters']: continue
+        rest = p['chapters'][p['chapters'].index(name) + 1:]
+        back = Path(os.path.relpath('index.ipynb', Path(name).parent)).as_posix() + '#reading-paths'
+        said.append(f'on the path *{p["title"]}*, {_link(root, rest[0], name)}' if rest else f'the path *{p["title"]}* ends here; [the index]({back}) has the others')
+    return f'{NEXT}{"; ".join(said)}.' if said else ''
+
+def with_next(root, name):
+    "The chapter `name` with its last cell brought up to date"
+    nb, text = read(Path(root)/'nbs'/name), next_text(root, name)
+    old = [c for c in nb['cells'] if c['cell_type'] == 'markdown' and source(c).startswith(NEXT)]
+    ident = old[-1]['id'] if old else hashlib.sha256(f'next {name}'.encode()).hexdigest()[:8]
+    nb['cells'] = [c for c in nb['cells'] if c not in old]
+    if text: nb['cells'].append(dict(cell_type='markdown', id=ident, metadata={}, source=text.splitlines(True)))
+    return dumps(nb)
+
 def index(root):
-    "index.ipynb with the list of notebooks brought up to date"
+    "index.ipynb with its lists brought up to date"
     nb = read(Path(root)/'nbs'/'index.ipynb')
     for c in nb['cells']:
         if source(c).startswith(LIST): c['source'] = listing(root).splitlines(True)
+        if source(c).startswith(PATHS): c['source'] = path_list(root).splitlines(True)
     return dumps(nb)
 
 def _md(cell):
@@ -71,16 +114,23 @@ def readme(root):
 
 PAGES = {'nbs/sidebar.yml': sidebar, 'nbs/index.ipynb': index, 'README.md': readme}
 
+def derived(root):
+    "(file, what it should hold) for every derived page; the chapters first, since the index counts their words"
+    for p in notebooks(root):
+        name, text = name_of(p, root), p.read_text(encoding='utf-8')
+        if name != 'index.ipynb' and (NEXT in text or next_text(root, name)): yield f'nbs/{name}', with_next(root, name)
+    for n, make in PAGES.items(): yield n, make(root)
+
 def out_of_date(root):
     "The derived pages that differ from what the notebooks say"
-    return [n for n, make in PAGES.items() if (Path(root)/n).read_text(encoding='utf-8') != make(root)]
+    return [n for n, made in derived(root) if (Path(root)/n).read_text(encoding='utf-8') != made]
 
 def main(argv):
     if '--check' in argv:
         bad = out_of_date(ROOT)
         for n in bad: print(f'out of date: {n} (python tools/pages.py writes it)')
         return not bad
-    for n, make in PAGES.items(): (ROOT/n).write_text(make(ROOT), encoding='utf-8')
+    for n, made in derived(ROOT): (ROOT/n).write_text(made, encoding='utf-8')
     return True
 
 if __name__ == '__main__': sys.exit(not main(sys.argv[1:]))

@@ -1,0 +1,84 @@
+"Reading paths: what the pages say of them, and that a chapter uses nothing that its path has not explained."
+import json
+import pytest
+from conftest import code, edit, markdown, notebook
+from tools import pages, paths_gate as gate
+from tools.notebooks import ROOT, clean, read, settings
+
+PATHS = '''paths:
+  - title: an evening
+    for: beginners
+    chapters: [core/add, core/show]
+  - title: a builder
+    for: builders
+    after: an evening
+    chapters: [core/mul]
+'''
+
+@pytest.fixture
+def walk(project):
+    "A project with three chapters and two reading paths, of which one comes after the other"
+    nbs = project/'nbs'
+    notebook(nbs/'core'/'mul.ipynb', code('#| default_exp mul'), code('#| export\nfrom vader_nb.add import add'), title='Times')
+    (project/'vader_nb'/'mul.py').write_text('from .add import add\n')
+    notebook(nbs/'index.ipynb', markdown('## The notebooks'), markdown('## Reading paths'), title='vader_nb')
+    edit(nbs/'book.yml', 'show]\n', 'show, mul]\n' + PATHS)
+    for n, made in pages.derived(project): (project/n).write_text(made, encoding='utf-8')
+    return project
+
+def last(root, name): return ''.join(read(root/'nbs'/name)['cells'][-1]['source'])
+
+@pytest.mark.parametrize('check', gate.CHECKS)
+def test_the_book(check): assert check(ROOT) == []
+
+@pytest.mark.parametrize('check', gate.CHECKS)
+def test_faultless(walk, check): assert check(walk) == []
+
+def test_pages_are_up_to_date(walk): assert pages.out_of_date(walk) == []
+
+def test_last_cells_name_the_next_chapters(walk):
+    assert last(walk, 'core/add.ipynb') == '**Next**: on the path *an evening*, [A notebook](show.ipynb).'
+    assert last(walk, 'core/show.ipynb') == '**Next**: the path *an evening* ends here; [the index](../index.ipynb#reading-paths) has the others.'
+
+def test_last_cells_are_clean(walk):
+    nb = read(walk/'nbs'/'core'/'add.ipynb')
+    assert clean(json.loads(json.dumps(nb)), settings()) == nb
+
+def test_index_lists_the_paths(walk):
+    assert ('**An evening** (beginners; about 1,000 words): [A notebook](core/add.ipynb) → [A notebook](core/show.ipynb)\n\n'
+            '**A builder** (builders; about 1,000 words; read *an evening* first): [Times](core/mul.ipynb)') in last(walk, 'index.ipynb')
+
+def test_another_order(walk):
+    edit(walk/'nbs'/'book.yml', 'chapters: [core/add, core/show]', 'chapters: [core/show, core/add]')
+    assert pages.out_of_date(walk) == ['nbs/core/add.ipynb', 'nbs/core/show.ipynb', 'nbs/index.ipynb', 'README.md']
+
+def test_a_chapter_that_leaves_its_path(walk):
+    edit(walk/'nbs'/'book.yml', 'chapters: [core/add, core/show]', 'chapters: [core/add]')
+    for n, made in pages.derived(walk): (walk/n).write_text(made, encoding='utf-8')
+    assert not last(walk, 'core/show.ipynb').startswith(pages.NEXT)
+
+@pytest.mark.parametrize('old, new, fault', [
+    ('core/add, core/show]\n', 'core/add, core/gone]\n', 'an evening: no chapter core/gone.ipynb'),
+    ('core/add, core/show]\n', 'core/add, core/add]\n', 'an evening: core/add.ipynb twice'),
+    ('after: an evening', 'after: an afternoon', "a builder: comes after 'an afternoon', which is no path")])
+def test_unknown_chapters(walk, old, new, fault):
+    edit(walk/'nbs'/'book.yml', old, new)
+    assert fault in gate.known_chapters(walk)
+
+def test_chapter_that_uses_what_comes_later(walk):
+    edit(walk/'nbs'/'book.yml', 'chapters: [core/add, core/show]', 'chapters: [core/mul, core/add]')
+    fault = ['an evening: core/mul.ipynb uses add, which the path has not explained by then']
+    assert gate.explained(walk) == fault
+    (walk/'nbs'/'exceptions.yml').write_text('paths:\n  "core/mul.ipynb: add": its first paragraph says what add does\n')
+    assert gate.explained(walk) == []
+    edit(walk/'nbs'/'book.yml', 'chapters: [core/mul, core/add]', 'chapters: [core/add, core/mul]')
+    assert gate.explained(walk) == ['nbs/exceptions.yml: paths: core/mul.ipynb: add needs no exception']
+
+def test_what_an_earlier_path_explains(walk):
+    edit(walk/'nbs'/'book.yml', '    after: an evening\n', '')
+    assert gate.explained(walk) == ['a builder: core/mul.ipynb uses add, which the path has not explained by then']
+
+def test_plumbing(walk):
+    edit(walk/'nbs'/'book.yml', '    after: an evening\n', '')
+    (walk/'nbs'/'exceptions.yml').write_text('plumbing:\n  add: a sum is a sum, and says so\n')
+    assert gate.explained(walk) == []

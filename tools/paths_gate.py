@@ -1,0 +1,57 @@
+"""What a reading path promises: each check takes the project's folder and returns a list of faults.
+
+    python tools/paths_gate.py
+
+A chapter on a path uses nothing that the path has not explained: it imports only from modules whose chapters stand before it on the path
+(or on the path that one reads first), from its own, and from the front door. nbs/exceptions.yml argues what differs: `plumbing` for modules that need
+no chapter to be understood, `paths` for a module that a chapter introduces in passing (from there on it counts as explained).
+"""
+import ast, re, sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.architecture_gate import door, imported, module_files, module_of, owner
+from tools.house_gate import _spare, exceptions
+from tools.notebooks import ROOT, name_of, notebooks, read, source
+from tools.pages import paths
+
+
+def uses(root, name):
+    "The modules that the cells of a chapter import, but for names of the front door"
+    files, front, found = module_files(root), door(root), set()
+    for c in read(Path(root)/'nbs'/name)['cells']:
+        if c['cell_type'] != 'code': continue
+        try: tree = ast.parse(re.sub(r'^(\s*)[%!].*$', r'\1pass', source(c), flags=re.M))
+        except SyntaxError: continue  # a cell of another language
+        found |= {owner(n, files) for node in ast.walk(tree) for n in imported(node) if n not in front}
+    return found - {''}
+
+def known_chapters(root):
+    "Paths go through chapters that exist, once each, and say which path one reads first"
+    faults, there, titles = [], {name_of(p, root) for p in notebooks(root)}, {p['title'] for p in paths(root)}
+    for p in paths(root):
+        faults += [f'{p["title"]}: no chapter {c}' for c in p['chapters'] if c not in there]
+        faults += [f'{p["title"]}: {c} twice' for c in dict.fromkeys(p['chapters']) if p['chapters'].count(c) > 1]
+        if p.get('after', p['title']) not in titles: faults.append(f'{p["title"]}: comes after {p["after"]!r}, which is no path')
+    return faults
+
+def explained(root):
+    "A chapter on a path uses nothing that the path has not explained"
+    table, found = {p['title']: p for p in paths(root)}, {}
+    for p in table.values():
+        known = {*exceptions(root, 'plumbing')}
+        for c in table.get(p.get('after'), dict(chapters=[]))['chapters'] + p['chapters']:
+            known.add(module_of(c))
+            for m in sorted(uses(root, c) - known):
+                found.setdefault(f'{c}: {m}', f'{p["title"]}: {c} uses {m}, which the path has not explained by then')
+                if f'{c}: {m}' in exceptions(root, 'paths'): known.add(m)
+    return _spare(root, 'paths', found)
+
+CHECKS = [known_chapters, explained]
+
+def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
+
+if __name__ == '__main__':
+    found = faults()
+    print(*found, sep='\n')
+    sys.exit(bool(found))
