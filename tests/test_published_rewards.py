@@ -5,17 +5,14 @@ import huggingface_hub.constants as hub
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from vader_nb.rewards.load import REWARDS, load_reward
-from vader_nb.rewards.aesthetic import LAION_CLIP
-from vader_nb.rewards.clip import tiny_tokenizer
-from vader_nb.rewards.core import find_modules
+from vader_nb.rewards.load import CLOSED_FORMS, DOWNLOADS, REWARDS, TOYS, load_reward
+from vader_nb.rewards.clip import OPENAI_CLIP, tiny_tokenizer
 from vader_nb.rewards.preference import VIT_H
 from vader_nb.rewards.sizes import LAION_HEAD, PUBLISHED, save_hub, toy_videomae, toy_yolos, write_published
 
-NO_NETWORK = set('green motion colourfulness edges compressibility'.split())
 FILES = ('hpsv2', 'hpsv2.1', 'viclip', 'vjepa1')                  # published as files of torch.save, the others as hub folders
 FOLDERS = [n for n in PUBLISHED if n not in FILES]
-VOCABULARY = dict(clip=LAION_CLIP, viclip=LAION_CLIP, **dict.fromkeys(('hpsv2', 'hpsv2.1', 'pickscore'), VIT_H))
+VOCABULARY = dict(clip=OPENAI_CLIP, viclip=OPENAI_CLIP, **dict.fromkeys(('hpsv2', 'hpsv2.1', 'pickscore'), VIT_H))
 MILLIONS = dict(aesthetic=427.62 + .93, clip=427.62, objects=127.8, action=86.5, viclip=427.59, vjepa=326., vjepa1=633.7, depth=24.8,
                 **dict.fromkeys(('hpsv2', 'hpsv2.1', 'pickscore'), 986.11))     # the sources stand in `PUBLISHED`
 VIDEO, PROMPT = torch.rand(1, 16, 3, 32, 48, generator=torch.Generator().manual_seed(0)), ['a red circle moving left over sand']
@@ -51,7 +48,7 @@ def publish(name, repository):
 
 def same_weights(reward, net):
     "Does the reward hold the network's parameters, up to half precision?"
-    have, want = [p for m in find_modules(reward.fn) for p in m.parameters()], list(net.parameters())
+    have, want = [p for m in reward.networks for p in m.parameters()], list(net.parameters())
     return len(have) == len(want) and all(any(h.shape == w.shape and torch.allclose(h, w, atol=2e-3) for h in have) for w in want)
 
 def toy(name, seed=0):
@@ -59,7 +56,20 @@ def toy(name, seed=0):
     return PUBLISHED[name].toy()
 
 
-def test_complete(): assert set(PUBLISHED) | NO_NETWORK == set(REWARDS)
+def test_complete(): assert set(PUBLISHED) | set(CLOSED_FORMS) | set(TOYS) == set(REWARDS)
+
+@pytest.mark.parametrize('name', DOWNLOADS)
+def test_download(name):
+    "The table of what is fetched agrees with the networks: the repository, and the size of their float32 or half-precision weights"
+    repo, _, size = DOWNLOADS[name]
+    width = 2 if name.startswith('hpsv2') else 4
+    assert repo == PUBLISHED[name].model and float(size.split()[0]) == pytest.approx(PUBLISHED[name].parameters*width/1e9, abs=.06)
+
+def test_not_here(repository):
+    "Asked for by its plain name without a network: the repository, the size, and the toy"
+    for name, (repo, _, size) in DOWNLOADS.items():
+        with pytest.raises(FileNotFoundError) as e: load_reward(f'green + 2*{name}')
+        assert repo in str(e.value) and size in str(e.value) and (f'tiny-{name}' in str(e.value)) == (f'tiny-{name}' in TOYS)
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_published_name(name, repository):

@@ -67,7 +67,7 @@ def _quiet():
     logging.disable_progress_bar()
 
 def parse_reward(
-    text: str,  # "aesthetic", "0.5*aesthetic + green", or "my_rewards.py:sharpness"
+    text: str,  # "tiny-aesthetic", "0.5*tiny-aesthetic + green", or "my_rewards.py:sharpness"
 ):              # a `Reward`
     "A reward by name, or a function of a Python file; raises ValueError or FileNotFoundError"
     from vader_nb.rewards.load import load_reward
@@ -274,7 +274,7 @@ def _align(a):
 def vader_align(
     out:str="out", # folder for everything the run writes; an interrupted run in it is continued
     model:str="tiny", # base model: a name, or a folder that diffusers saved
-    reward:str="aesthetic + 15*clip", # a name, a sum such as "0.5*aesthetic + green", or your own file.py:function
+    reward:str="tiny-aesthetic + 15*tiny-clip", # a name, a sum such as "0.5*tiny-aesthetic + green", or your own file.py:function
     prompts:str="tiny", # training prompts: a set (activities, actions, tiny, ...) or a text file; a part is held out
     test_prompts:str=None, # held-out prompts: another set or file; then all --prompts are for training
     n_train:int=None, # use only this many training prompts

@@ -244,7 +244,7 @@ def vader_bench(
     updates:int=60, # optimiser updates of each training by the official recipe
     budget:float=.5, # share of the official recipe's time that the others get
     batch_size:int=4, # videos in a batch
-    reward:str="aesthetic + 15*clip", # what to climb, see vader_align
+    reward:str="tiny-aesthetic + 15*tiny-clip", # what to climb, see vader_align
     eval_test:int=24, # held-out prompts to evaluate on
     points:int=2, # evaluations of each official training; the others are evaluated twice as often
     diversity_prompts:int=3, # held-out prompts whose diversity is measured at the end

@@ -28,7 +28,8 @@ from ..methods.vader import align
 from ..video import atomic_path
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #deb67c2f
-STUDIED = ("aesthetic", "clip", "hpsv2", "pickscore", "objects", "action", "viclip", "vjepa", "edges", "compressibility")
+STUDIED = ("tiny-aesthetic", "tiny-clip", "tiny-hpsv2", "tiny-pickscore", "tiny-objects", "tiny-action", "tiny-viclip", "tiny-vjepa",
+           "edges", "compressibility")
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #1b4beb97
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def measure(
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #f8d456a9
 STUDY_RECIPE = dict(steps=60, grad_steps=1, frames=None, anchor=0., lora_rank=8, batch_size=2, lr=1e-3, num_inference_steps=6)
-OWN_RECIPES = dict(viclip=STUDY_RECIPE | dict(lr=4e-3),
-                   growing=STUDY_RECIPE | dict(grad_steps=2, num_inference_steps=4, lr=2e-3, form=action_loss))
+OWN_RECIPES = {"tiny-viclip": STUDY_RECIPE | dict(lr=4e-3),
+               "growing": STUDY_RECIPE | dict(grad_steps=2, num_inference_steps=4, lr=2e-3, form=action_loss)}
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #17e70fbf
 class _Notes:

@@ -183,7 +183,7 @@ def picture_likeness(
     clip = model if isinstance(model, torch.nn.Module) else load_clip(model)
     def likeness(frames, prompts):
         return (image_embeds(clip, frames)*image_embeds(clip, _given(prompts, frames)[:, None])).sum(-1).mean(1)
-    return Reward(likeness)
+    return Reward(likeness, networks=[clip])
 
 # %% ../../nbs/methods/long_video.ipynb #f7f94b21
 def chain_loss(

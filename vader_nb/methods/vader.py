@@ -121,7 +121,7 @@ class Run:
 # %% ../../nbs/methods/vader.ipynb #b1748a54
 def align(
     pipe: VideoPipeline,                 # base model; gets a LoRA, its own weights stay as they are
-    reward,                              # a `Reward`, a name, a sum such as "aesthetic + 0.5*green", or any (frames, prompts) -> (B,)
+    reward,                              # a `Reward`, a name, a sum such as "tiny-aesthetic + 0.5*green", or any (frames, prompts) -> (B,)
     prompts: list[str],                  # training prompts
     steps: int = 34,                     # optimiser updates, rounded up to whole batches
     grad_steps: int | Callable = 1,      # K, the sampling steps that carry gradient (Algorithm 1); or a selection of them

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForDepthEstimation
 
 from ..hub import load_pretrained, read_config
-from .core import Reward, per_frame
+from .core import Reward, per_frame, scorer_name
 
 # %% ../../nbs/rewards/guards.ipynb #2e5c6a63
 LUMA = (.299, .587, .114)
@@ -175,17 +175,15 @@ def _preparation(name):
 
 # %% ../../nbs/rewards/guards.ipynb #6e4dab2d
 def depth_reward(
-    model=None,                # a folder or hub id such as `DEPTH_ANYTHING`, or the network itself; there is no tiny one
+    model=DEPTH_ANYTHING,      # a folder or hub id, or the network itself; there is no tiny one
     measure=depth_steadiness,  # `depth (B, F, h, w) -> (B,)`
     name: str = "depth",       # in logs and errors
     **preparation,             # options of `depth_maps`, over those that come with the weights
 ) -> Reward:                   # scores (B,); `depth_steadiness` gives at most 0 and needs two frames
     "A measure of a video's estimated depth; raises FileNotFoundError or ValueError for weights that do not fit"
-    if model is None: raise ValueError(
-        f"a depth reward needs its network: give model={DEPTH_ANYTHING!r} (from the hub), a folder, or a module")
     net, options = (model, {}) if isinstance(model, nn.Module) else load_depth(model)
     options |= preparation
     def steadiness(frames, prompts):
         if frames.shape[1] < 2: raise ValueError(f"reward {name!r}: needs at least 2 consecutive frames, got 1")
         return measure(depth_maps(net, frames, **options))
-    return Reward(steadiness, name)
+    return Reward(steadiness, name, [net], scorer_name("depth", model))

@@ -23,10 +23,10 @@ from tqdm.auto import tqdm
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from ..checkpoints import load_state, save_state
-from ..hub import load_strict, read_tensors, weights_folder
-from .aesthetic import aesthetic_loss, aesthetic_reward
-from .clip import image_embeds, load_clip, refilm, save_weights, spoil, tiny_tokenizer
-from .core import Reward, as_reward, distance_to, near_target, per_frame
+from ..hub import fetch_file, load_strict, read_tensors, weights_folder
+from .aesthetic import aesthetic_loss
+from .clip import find_tokenizer, image_embeds, load_clip, refilm, save_weights, spoil, tiny_tokenizer
+from .core import Reward, as_reward, distance_to, near_target, per_frame, scorer_name
 from ..tiny.vae import reconstruct
 from ..video import check_out_dir
 from ..world import BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, SHAPES, parse_caption, render, split_captions
@@ -198,60 +198,53 @@ def _find_clip(model, tiny, version=None, heads={}):
     "The CLIP of a reward, in float32 unless it is given"
     if isinstance(model, nn.Module): return model
     if str(model) == "tiny": return load_clip(weights_folder(tiny))
-    if str(model) == HPS_REPO:
-        from huggingface_hub import hf_hub_download
-        try: model = hf_hub_download(HPS_REPO, HPS_FILES[version])
-        except OSError as e: raise ValueError(f"{HPS_FILES[version]} cannot be fetched from {HPS_REPO}: {str(e).splitlines()[0][:150]}") from None
-    if Path(model).suffix in (".pt", ".pth", ".bin", ".safetensors"): return convert_open_clip(read_tensors(model, "state_dict"), **heads)
-    return load_clip(model)
-
-def _find_tokenizer(model, tokenizer):
-    "The tokenizer of a reward: as given, or the one beside the weights, or ViT-H/14's"
-    if tokenizer is not None: return tokenizer
-    if isinstance(model, nn.Module): raise ValueError("a model given as a module needs its tokenizer: give tokenizer=")
-    if str(model) == "tiny": return tiny_tokenizer()
-    place = model if (Path(model)/"tokenizer_config.json").is_file() else VIT_H
-    try: return CLIPTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as e: raise ValueError(
-        f"no tokenizer given, and that of {place} cannot be loaded ({str(e).splitlines()[0][:150]}): give tokenizer=") from None
+    if str(model) == HPS_REPO: model = fetch_file(HPS_REPO, HPS_FILES[version])
+    if Path(model).suffix not in (".pt", ".pth", ".bin", ".safetensors"): return load_clip(model)
+    return convert_open_clip(read_tensors(model, "state_dict"), **heads)
 
 # %% ../../nbs/rewards/preference.ipynb #a7198865
-def _preference(clip, tokenizer, pad, resize, scale, name):
+def _preference(clip, tokenizer, pad, resize, scale):
     "Mean over the frames (Eq. 7) of `scale` times the cosine of frame and prompt"
     length = clip.config.text_config.max_position_embeddings
     def score(images, prompts):
         unique = list(dict.fromkeys(prompts))
         texts = ids_embeds(clip, token_ids(tokenizer, unique, length, pad))[[unique.index(p) for p in prompts]]
         wide = images.float() if images.element_size() < 4 else images
-        return (scale*(image_embeds(clip, wide, resize)*texts.to(wide.dtype)).sum(-1)).to(images.dtype)
-    return Reward(per_frame(score), name)
+        cosine = (image_embeds(clip, wide, resize)*texts.to(wide.dtype)).sum(-1)
+        return (scale*cosine).to(images.dtype)
+    return per_frame(score)
 
 # %% ../../nbs/rewards/preference.ipynb #dec53ac8
 def hps_reward(
-    model="tiny",             # "tiny", `HPS_REPO`, a published .pt file, a folder or hub id in transformers' format, or the module itself
+    model=HPS_REPO,           # `HPS_REPO`, a published .pt file, a folder or hub id in transformers' format, "tiny", or the module itself
     version: str = "2.1",     # "2.1" or "2.0": which file of `HPS_REPO`; there is one tiny network for both
     tokenizer=None,           # its tokenizer, or a function `prompts -> token numbers`; None: the one in the same place, or ViT-H/14's
     resize=resize_pad,        # as the hpsv2 package; `resize_crop` as open_clip, `resize_squash` as VADER's script
-    name: str | None = None,  # in logs and errors; None: "hpsv2.1" or "hpsv2"
+    name: str | None = None,  # in logs and errors; None: "hpsv2.1", "hpsv2" or "tiny-hpsv2"
     **heads,                  # `vision_heads` and `text_heads` for files of other layouts than ViT-H/14
 ) -> Reward:                  # scores (B,) in [-1, 1], a bare cosine
     "Human Preference Score v2 or v2.1 (Wu et al., 2023), Eq. 7; raises FileNotFoundError or ValueError for weights that do not fit"
-    if version not in HPS_FILES: raise ValueError(f"version={version!r}: HPS has the versions {' and '.join(map(repr, HPS_FILES))}")
-    clip, tokenizer = _find_clip(model, "hps", version, heads), _find_tokenizer(model, tokenizer)
-    return _preference(clip, tokenizer, 0, resize, 1., name or dict(zip(HPS_FILES, ("hpsv2", "hpsv2.1")))[version])
+    if version not in HPS_FILES: raise ValueError(
+        f"version={version!r}: HPS has the versions {' and '.join(map(repr, HPS_FILES))}")
+    called = "hpsv2.1" if version == "2.1" and str(model) != "tiny" else "hpsv2"
+    if tokenizer is None: tokenizer = find_tokenizer(model, VIT_H)
+    clip, scorer = _find_clip(model, "hps", version, heads), scorer_name(called, model)
+    return Reward(_preference(clip, tokenizer, 0, resize, 1.), name or scorer or called, [clip], scorer)
 
 # %% ../../nbs/rewards/preference.ipynb #1a5da266
 hpsv2_reward, hpsv21_reward = partial(hps_reward, version="2.0"), partial(hps_reward, version="2.1")
 
 def pickscore_reward(
-    model="tiny",             # "tiny", `PICKSCORE`, a folder or hub id in transformers' format, or the module itself
+    model=PICKSCORE,          # a folder or hub id in transformers' format, "tiny", or the module itself
     tokenizer=None,           # its tokenizer, or a function `prompts -> token numbers`; None: the one in the same place, or ViT-H/14's
     resize=resize_processor,  # as published; `resize_unclamped` as VADER's script
-    name="pickscore",         # in logs and errors
+    name=None,                # in logs and errors; None: "pickscore" or "tiny-pickscore"
 ) -> Reward:                  # scores (B,): exp(logit_scale) times the cosine, about 20 for the published model
     "PickScore (Kirstain et al., 2023), Eq. 7; raises FileNotFoundError or ValueError for weights that do not fit"
-    clip, tokenizer = _find_clip(model, "pickscore"), _find_tokenizer(model, tokenizer)
-    return _preference(clip, tokenizer, None, resize, clip.logit_scale.double().exp().item(), name)
+    if tokenizer is None: tokenizer = find_tokenizer(model, VIT_H)
+    clip, scorer = _find_clip(model, "pickscore"), scorer_name("pickscore", model)
+    scale = clip.logit_scale.double().exp().item()
+    return Reward(_preference(clip, tokenizer, None, resize, scale), name or scorer or "pickscore", [clip], scorer)
 
 # %% ../../nbs/rewards/preference.ipynb #f79576c8
 def hps_loss(
@@ -270,23 +263,19 @@ def aesthetic_hps_loss(
     "The paper's loss for both together: (1.5*0.1*|A - 10| + |1 - H|)/2"
     return (1.5*aesthetic_loss(aesthetic) + (1 - hps).abs().mean())/2
 
-def _both(aesthetic, hps): return as_reward(aesthetic or aesthetic_reward()), as_reward(hps or hps_reward())
-
 def aesthetic_hps_reward(
-    aesthetic: Reward | None = None,    # None: the tiny one
-    hps: Reward | None = None,          # None: the tiny one
-) -> Reward:                            # scores (B,), what the official script logs
+    aesthetic: Reward,    # the aesthetic score, A
+    hps: Reward,          # HPS, H
+) -> Reward:              # scores (B,), what the official script logs
     "(A + 15*H)/2"
-    a, h = _both(aesthetic, hps)
-    return .5*(a + 15*h)
+    return .5*(as_reward(aesthetic) + 15*as_reward(hps))
 
 def aesthetic_hps_goal(
-    aesthetic: Reward | None = None,    # None: the tiny one
-    hps: Reward | None = None,          # None: the tiny one
-) -> Reward:                            # scores (B,) up to 0; parts: the two raw scores
+    aesthetic: Reward,    # the aesthetic score, A
+    hps: Reward,          # HPS, H
+) -> Reward:              # scores (B,) up to 0; parts: the two raw scores
     "The reward whose mean is minus `aesthetic_hps_loss`"
-    a, h = _both(aesthetic, hps)
-    return near_target(a, 10, .075) + near_target(h, 1, .5)
+    return near_target(aesthetic, 10, .075) + near_target(hps, 1, .5)
 
 # %% ../../nbs/rewards/preference.ipynb #c8c4f45e
 def preference_loss(

@@ -21,9 +21,9 @@ from transformers import (
     VideoMAEForVideoClassification, VJEPA2Config, VJEPA2Model, YolosConfig, YolosForObjectDetection)
 
 from .load import load_reward
-from .aesthetic import LAION_CLIP, AestheticHead
-from .clip import tiny_tokenizer
-from .core import Reward, find_modules
+from .aesthetic import AestheticHead
+from .clip import OPENAI_CLIP, tiny_tokenizer
+from .core import Reward
 from .guards import DEPTH_ANYTHING
 from .preference import HPS_FILES, HPS_REPO, PICKSCORE, vit_h_config
 from .viclip import VICLIP_FILES, VICLIP_SIZES, ViCLIP, openai_names
@@ -182,9 +182,9 @@ def _hps20(net, folder): return save_hps(net, folder, "2.0")
 
 _H14 = "986.11 M: ViT-H-14 in docs/model_profile.csv of open_clip"
 PUBLISHED = {
-    "aesthetic": Published(LAION_CLIP, _l14_head, _toy_head, save_aesthetic, 428_544_482,
+    "aesthetic": Published(OPENAI_CLIP, _l14_head, _toy_head, save_aesthetic, 428_544_482,
                            "427.62 M: ViT-L-14 in docs/model_profile.csv of open_clip; 768-1024-128-64-16-1 for the head: its repository"),
-    "clip":      Published(LAION_CLIP, clip_l14, toy_clip, _hub, 427_616_513, "427.62 M: ViT-L-14 in docs/model_profile.csv of open_clip", options=_WORDS),
+    "clip":      Published(OPENAI_CLIP, clip_l14, toy_clip, _hub, 427_616_513, "427.62 M: ViT-L-14 in docs/model_profile.csv of open_clip", options=_WORDS),
     "hpsv2":     Published(HPS_REPO, _h14, _toy_gelu, _hps20, 986_109_441, _H14, options=_WORDS),
     "hpsv2.1":   Published(HPS_REPO, _h14, _toy_gelu, save_hps, 986_109_441, _H14, options=_WORDS),
     "pickscore": Published(PICKSCORE, _h14, _toy_gelu, _hub, 986_109_441, _H14, options=_WORDS),
@@ -243,7 +243,7 @@ def measure_reward(
     torch.set_num_threads(1)                # then CPU seconds are what a core of one's own would take
     before, start = _peak(), time.process_time()
     reward = reward_at(name, options)
-    load, nets = time.process_time() - start, find_modules(reward.fn)
+    load, nets = time.process_time() - start, reward.networks
     for net in nets: net.to(dtype)
     video = torch.rand(1, PUBLISHED[name].frames, 3, *size, generator=torch.Generator().manual_seed(0)).requires_grad_()
     start = time.process_time()

@@ -23,7 +23,7 @@ from transformers import VJEPA2Config, VJEPA2Model
 from ..checkpoints import load_state, save_state
 from ..hub import load_pretrained, read_config, weights_folder
 from .clip import imagenet_normalise, save_weights
-from .core import Reward
+from .core import Reward, scorer_name
 from ..tiny.vae import reconstruct
 from ..world import FRAMES, SIZE, render, split_captions
 
@@ -275,7 +275,7 @@ def train_tiny_vjepa(
 VJEPA2_HUB = "facebook/vjepa2-vitl-fpc64-256"
 
 def load_vjepa2(
-    name="tiny",     # "tiny", a folder in transformers' format, or a hub id such as `VJEPA2_HUB`
+    name,            # "tiny", a folder in transformers' format, or a hub id such as `VJEPA2_HUB`
 ) -> VJEPA2Model:    # float32, frozen, in evaluation mode
     "Load a V-JEPA 2 from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
     if Path(name).is_file(): raise ValueError(
@@ -331,7 +331,7 @@ def _as_net(model):
 
 # %% ../../nbs/rewards/vjepa.ipynb #a35eeaa0
 def vjepa_reward(
-    model="tiny",                 # "tiny", a folder or hub id of a V-JEPA 2, or the module: `VJEPA2Model`, `VJEPA2`, `VJEPA1`
+    model=VJEPA2_HUB,             # a folder or hub id of a V-JEPA 2, "tiny", or the module: `VJEPA2Model`, `VJEPA2`, `VJEPA1`
     masks: list | None = None,    # pairs (context, target) of token numbers, (K,) or (B, K); None: multiblock masks from `seed`
     n_masks: int | None = None,   # how many to draw; None: four of each kind for the tiny model, else one of each
     kinds: tuple | None = None,   # kinds to draw; None: those the model was trained with
@@ -339,10 +339,11 @@ def vjepa_reward(
     generator: torch.Generator | None = None,  # draw new masks at each call instead: the score is then random
     through_target: bool = True,  # the gradient of the score; False stops it at the targets, as in the training of V-JEPA
     resize=None,                  # None: `resize_margin`, as published; for the tiny model `resize_whole`
-    name: str = "vjepa",          # in logs and errors
+    name: str = None,             # in logs and errors; None: "vjepa" or "tiny-vjepa"
 ) -> Reward:                      # scores (B,), at most 0: minus the mean error of masked prediction
     "Temporal consistency (section 4): minus V-JEPA's loss; raises FileNotFoundError, TypeError or ValueError"
-    tiny, net = isinstance(model, str) and model == "tiny", _as_net(model)
+    tiny, net, scorer = str(model) == "tiny", _as_net(model), scorer_name("vjepa", model)
+    name = name or scorer or "vjepa"
     kinds = kinds or (TINY_KINDS if tiny else PUBLISHED_KINDS)
     resize = resize or (resize_whole if tiny else resize_margin)
     n_masks = (4 if tiny else 1)*len(kinds) if n_masks is None else n_masks
@@ -354,7 +355,7 @@ def vjepa_reward(
         grid = net.grid(clip)
         drawn = masks or multiblock_masks(grid, n_masks, kinds, generator or torch.Generator().manual_seed(seed))
         return -jepa_errors(net, clip, _fit_masks(drawn, grid, clip), through_target).mean(0).to(frames.dtype)
-    return Reward(vjepa, name)
+    return Reward(vjepa, name, [net], scorer)
 
 # %% ../../nbs/rewards/vjepa.ipynb #9ec02893
 def train_shipped(

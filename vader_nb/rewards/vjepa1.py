@@ -188,4 +188,7 @@ def vjepa1_reward(
     "Temporal consistency by V-JEPA 1, the paper's own network; raises FileNotFoundError or ValueError"
     if model is None: raise ValueError("give model= a V-JEPA 1 checkpoint, such as vitl16.pth.tar of github.com/facebookresearch/jepa; "
                                        "a tiny network has only vjepa_reward")
-    return vjepa_reward(model if isinstance(model, nn.Module) else load_vjepa1(model), name=name, **options)
+    if isinstance(model, nn.Module): return vjepa_reward(model, name=name, **options)
+    reward = vjepa_reward(load_vjepa1(model), name=name, **options)
+    reward.scorers.add("vjepa1")
+    return reward

@@ -104,7 +104,7 @@ def networks(
 ) -> list[nn.Module]:
     "All networks that a step uses"
     found = [v for v in vars(pipe).values() if isinstance(v, nn.Module)]
-    return found + (find_modules(reward.fn) if reward is not None else [])
+    return found + (reward.networks if reward is not None else [])
 
 # %% ../../nbs/savings/memory.ipynb #e49899bc
 @contextmanager
@@ -198,7 +198,7 @@ def half_reward(
     dtype: torch.dtype = torch.bfloat16,   # or float16
 ):
     "Networks of the reward in 16 bits"
-    with _cast(find_modules(reward.fn), dtype): yield
+    with _cast(reward.networks, dtype): yield
 
 # %% ../../nbs/savings/memory.ipynb #3fe5c0db
 @contextmanager
@@ -243,7 +243,7 @@ def _layers(net):
 @trick
 def checkpoint_reward(pipe, reward):
     "The layers of the reward's networks are computed again in the backward pass; exact"
-    layers = [layer for m in find_modules(reward.fn) for layer in _layers(m)]
+    layers = [layer for m in reward.networks for layer in _layers(m)]
     if not layers: raise ValueError(f"reward {reward.name!r} has no stack of layers to checkpoint: leave checkpoint_reward() out")
     with _recomputed(layers): yield
 

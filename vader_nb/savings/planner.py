@@ -38,7 +38,7 @@ from ..pipeline import Condition
 from ..rewards.load import load_reward
 from ..rewards.aesthetic import AestheticHead, aesthetic_reward
 from ..rewards import core
-from ..rewards.core import Reward, find_modules
+from ..rewards.core import Reward
 
 # %% ../../nbs/savings/planner.ipynb #a99bc149
 def fake_mode():
@@ -174,7 +174,7 @@ class DryStep:
         self.pipe, self.reward = dry_pipeline(pipe, self.mode, dtype, lora_rank), reward or load_reward("green")
         self.batch_size, self.guidance_scale, self.half = batch_size, guidance_scale or pipe.defaults["guidance_scale"], dtype
         self.modules, self.rank, self._parts = networks(self.pipe, self.reward), lora_rank, {}
-        self._seen_weights = [self.mode.from_tensor(t) for m in find_modules(self.reward.fn) for t in (*m.parameters(), *m.buffers())
+        self._seen_weights = [self.mode.from_tensor(t) for m in self.reward.networks for t in (*m.parameters(), *m.buffers())
                               if not isinstance(t, FakeTensor)]    # a real reward: what the mode makes of its weights
 
     def part(self, name, tricks=frozenset(), frames=None) -> Part:
@@ -464,7 +464,7 @@ def _plan(a):
     count = lambda m: f"{sum(p.numel() for p in m.parameters())/1e9:.2f}"
     print(f"{a['model']}, {n} frames of {size[0]}x{size[1]}, K={a['grad_steps']}, {a['decode_frames']} decoded, batch {a['batch_size']}; billions of weights: "
           + ", ".join(f"{k} {count(m)}" for k, m in vars(dry.pipe).items() if isinstance(m, nn.Module))
-          + f", reward {sum(float(count(m)) for m in find_modules(dry.reward.fn)):.2f}", flush=True)
+          + f", reward {sum(float(count(m)) for m in dry.reward.networks):.2f}", flush=True)
     if a["ladder"]:
         for row, e in ladder(dry).items(): print(f"  {row:32} saved {e.saved/2**30:7.1f} GB   peak {e.peak/2**30:7.1f} GB")
     step = dict(grad_steps=a["grad_steps"], frames=a["decode_frames"])
