@@ -1,8 +1,8 @@
-import os, re, shutil, subprocess, sys, zipfile
+import ast, os, re, shutil, subprocess, sys, zipfile
 import pytest
 from conftest import edit
 from packaging.requirements import Requirement
-from tools import project_gate
+from tools import project_gate, versions
 from tools.notebooks import ROOT, settings
 
 KEYS = ('requirements', 'notebooks_requirements', 'dev_requirements')
@@ -41,6 +41,26 @@ def test_torch_is_a_lower_bound_and_torchvision_is_absent():
     torch = next(r for r in requirements('requirements') if r.name == 'torch')
     assert all(s.operator == '>=' for s in torch.specifier) and 'torch' in PINS
     assert 'torchvision' not in PINS and not any(r.name == 'torchvision' for k in KEYS for r in requirements(k))
+
+def test_run_time_requirements_have_a_lower_bound_and_no_upper_one():
+    "what is installed already may stay; a single bad release is left out by name"
+    for r in requirements('requirements'): assert sorted({s.operator for s in r.specifier} - {'!='}) == ['>='], r
+    floors = versions.requirements('floors')
+    assert 'torch==2.6' in floors and len(floors) == len(requirements('requirements')) and all(Requirement(f) for f in floors)
+    assert versions.requirements('newest') == settings()['requirements'].split()
+
+def test_requirement_without_a_lower_bound():
+    with pytest.raises(ValueError, match='no lower bound for tqdm'): versions.requirements('floors', dict(requirements='torch>=2.6 tqdm'))
+
+def test_every_library_that_a_module_imports_is_required():
+    modules = dict(PIL='pillow', IPython='ipywidgets')    # ipywidgets brings IPython
+    asked_for = {'bitsandbytes'}    # its optimiser is imported when a user names it
+    wanted = {canonical(r.name) for r in requirements('requirements')}
+    for p in (ROOT/'vader_nb').rglob('*.py'):
+        for n in ast.walk(ast.parse(p.read_text(encoding='utf-8'))):
+            names = [a.name for a in n.names] if isinstance(n, ast.Import) else [n.module] if isinstance(n, ast.ImportFrom) and not n.level else []
+            for top in {m.split('.')[0] for m in names} - sys.stdlib_module_names - {'vader_nb'} - asked_for:
+                assert canonical(modules.get(top, top)) in wanted, f'{p.relative_to(ROOT)} imports {top}'
 
 def test_nothing_imports_torchvision():
     found = [p for p in (ROOT/'vader_nb').rglob('*.py') if re.search(r'^\s*(from|import) torchvision', p.read_text(), re.M)]
