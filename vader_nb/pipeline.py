@@ -13,6 +13,8 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from .pictures import ImagePrompt
+
 # %% ../nbs/core/pipeline.ipynb #3da27110
 @dataclass(frozen=True)
 class Condition:
@@ -32,22 +34,34 @@ class VideoPipeline(Protocol):
     defaults: dict              # num_inference_steps, guidance_scale, eta
     scheduler: object           # a diffusers scheduler, or one of the same form
     denoiser: nn.Module         # takes the LoRA
-    def encode_prompt(self, prompts: list[str]) -> Condition: ...
+    def encode_prompt(self, prompts: list) -> Condition: ...
     def init_latents(self, batch_size: int, generator=None) -> torch.Tensor: ...
     def denoise(self, latents: torch.Tensor, t: torch.Tensor, cond: Condition, guidance_scale: float) -> torch.Tensor: ...
     def decode(self, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor: ...
 
 # %% ../nbs/core/pipeline.ipynb #938a5cdd
+def _check_kind(i, prompt, pictures):
+    "Refuse what is no prompt, or one of the other kind"
+    if not isinstance(prompt, (str, ImagePrompt)): raise TypeError(
+        f"prompts[{i}] must be a string or an ImagePrompt, got {type(prompt).__name__}")
+    if isinstance(prompt, ImagePrompt) == pictures: return
+    if pictures: raise TypeError(f"prompts[{i}] is the plain text {prompt!r:.60}, but pictures are to be continued: "
+                                 "use load_image_prompts(folder) or ImagePrompt(text, image)")
+    raise TypeError(f"prompts[{i}] is the picture {str(prompt)!r:.60}, but texts are wanted here: give texts_of(prompts)")
+
 def check_prompts(
-    prompts: list[str],  # what the user gave
-) -> list[str]:          # the same
-    "Refuse anything but a non-empty list of non-empty strings"
-    if isinstance(prompts, str): raise TypeError(f"prompts must be a list of strings, got the string {prompts!r:.80}: put it in a list")
+    prompts: list,                  # what the user gave
+    pictures: bool | None = None,   # True: image prompts; False: texts; None: all of the first one's kind
+) -> list:                          # the same
+    "Refuse anything but a non-empty list of texts that are not empty, or of image prompts"
+    if isinstance(prompts, (str, ImagePrompt)): raise TypeError(
+        f"prompts must be a list of strings or of ImagePrompts, got {prompts!r:.80}: put it in a list")
     prompts = list(prompts)
     if not prompts: raise ValueError("prompts is empty: give at least one prompt")
+    if pictures is None: pictures = isinstance(prompts[0], ImagePrompt)
     for i, p in enumerate(prompts):
-        if not isinstance(p, str): raise TypeError(f"prompts[{i}] must be a string, got {type(p).__name__}")
-        if not p.strip(): raise ValueError(f"prompts[{i}] is empty: every prompt must say something")
+        _check_kind(i, p, pictures)
+        if not str(p).strip(): raise ValueError(f"prompts[{i}] is empty: every prompt must say something")
     return prompts
 
 # %% ../nbs/core/pipeline.ipynb #f7e4ebdb

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['ANIMALS', 'ACTIVITIES', 'INSTRUMENTS', 'CLOTHES', 'OBJECTS', 'PLACES', 'ACTIONS', 'PROMPT_SETS', 'with_article',
            'activity_prompts', 'instrument_prompts', 'clothing_prompts', 'object_prompts', 'split_prompts',
-           'read_prompts', 'sample_prompts', 'load_prompts', 'prompt_batch']
+           'read_prompts', 'texts_of', 'prompt_key', 'sample_prompts', 'load_prompts', 'prompt_batch']
 
 # %% ../nbs/core/prompts.ipynb #8981909a
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Callable
+
+from .names import unknown
 
 # %% ../nbs/core/prompts.ipynb #98197ae4
 def with_article(
@@ -132,6 +133,19 @@ def read_prompts(
     if not prompts: raise ValueError(f"prompt file {path} holds no prompts; write one prompt per line")
     return prompts
 
+# %% ../nbs/core/prompts.ipynb #5be208d8
+def texts_of(
+    prompts: list,  # texts, or image prompts
+) -> list[str]:
+    "The texts of prompts of any kind"
+    return [p if isinstance(p, str) else p.text for p in prompts]
+
+def prompt_key(
+    prompt,         # a text, or an image prompt
+) -> str:           # the text; of an image prompt its text and a hash of its pixels
+    "What tells a prompt from others, the same in every process"
+    return prompt if isinstance(prompt, str) else prompt.key
+
 # %% ../nbs/core/prompts.ipynb #f7c4a253
 def _tiny_prompts(): # the tiny world's training and test captions
     "Imported only when asked for"
@@ -158,10 +172,7 @@ def _find_prompts(name_or_path):
     name = str(name_or_path)
     if name in PROMPT_SETS: return PROMPT_SETS[name][0](), PROMPT_SETS[name][1]
     if Path(name).is_file() or Path(name).suffix or "/" in name or "\\" in name: return read_prompts(name), None
-    near = get_close_matches(name, PROMPT_SETS, n=3, cutoff=.4)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
-    raise ValueError(f"unknown prompt set {name!r}{hint} Known sets: {', '.join(sorted(PROMPT_SETS))}; "
-                     "or give a text file with one prompt per line")
+    raise unknown("prompt set", name, PROMPT_SETS, "a text file with one prompt per line")
 
 def sample_prompts(
     prompts: list[str], # where to choose from
@@ -171,7 +182,7 @@ def sample_prompts(
     "`n` different prompts, chosen by a hash of their text"
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(prompts): raise ValueError(
         f"n must be a whole number from 1 to {len(prompts)}, the number of prompts there are; got {n!r}")
-    chosen = set(sorted(prompts, key=lambda p: sha256(f"n:{seed}:{p}".encode()).digest())[:n])
+    chosen = set(sorted(prompts, key=lambda p: sha256(f"n:{seed}:{texts_of([p])[0]}".encode()).digest())[:n])
     return [p for p in prompts if p in chosen]
 
 # %% ../nbs/core/prompts.ipynb #12baabe1
@@ -192,16 +203,16 @@ def load_prompts(
 
 # %% ../nbs/core/prompts.ipynb #7d850d95
 def prompt_batch(
-    prompts: list[str], # the training prompts
+    prompts: list, # the training prompts: texts, or image prompts
     step: int, # 0, 1, 2, ...
     batch_size: int, # how many prompts
     seed: int=0, # another seed, another order
-) -> list[str]: # batch_size prompts
+) -> list: # batch_size prompts
     "The prompts of one training step, as a function of the step: every epoch is a fresh permutation of all prompts"
     if not prompts: raise ValueError("there are no prompts to draw from; give at least one")
     if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     orders = {}
-    def order(epoch): return sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{p}".encode()).digest())
+    def order(epoch): return sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{texts_of([p])[0]}".encode()).digest())
     def at(i):
         epoch, k = divmod(i, len(prompts))
         if epoch not in orders: orders[epoch] = order(epoch)

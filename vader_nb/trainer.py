@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .checkpoints import load_state, save_state
 from .pipeline import check_prompts
-from .prompts import prompt_batch
+from .prompts import prompt_batch, prompt_key
 from .video import atomic_path, check_out_dir, check_pixels, contact_sheet, write_image, write_video
 
 # %% ../nbs/core/trainer.ipynb #1c4868b4
@@ -323,7 +323,7 @@ def fit(
     state = _start(params, steps, config, mixed_precision, loss_scale, optimizer)
     acc = state.accelerator
     parts = split_batch(batch_size, accumulate, acc.num_processes, acc.process_index)
-    config |= dict(prompts=f"{len(prompts)} with hash {_hash(prompts)}", mixed_precision=acc.mixed_precision, **(settings or {}))
+    config |= dict(prompts=f"{len(prompts)} with hash {_hash([prompt_key(p) for p in prompts])}", mixed_precision=acc.mixed_precision, **(settings or {}))
     config |= _options(updates, loss_scale, optimizer, factors)
     _resume(state, checkpoint, config)
     return _loop(state, loss_fn, prompts, config, parts, callbacks, checkpoint, save_every, factors)

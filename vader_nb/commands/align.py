@@ -123,7 +123,7 @@ def _prompts_to_sample(a):
 
 def _pictures(files):
     "Picture files, or the pictures of a folder, as prompts"
-    from vader_nb.models.svd import load_image_prompts
+    from vader_nb.pictures import load_image_prompts
     return load_image_prompts(files[0] if len(files) == 1 else files)
 
 def _drawing(a, pipe, prompts):

@@ -17,9 +17,12 @@ from tqdm.auto import tqdm
 
 from ..lora import folded
 from ..savings.memory import offload_graph, replaced
-from ..models.svd import SVD_RECIPE, ImagePrompt, fit_image
-from ..rewards.core import Reward, as_reward, maximise, motion_reward, reward_loss
+from ..models.svd import SVD_RECIPE
+from ..pictures import ImagePrompt, fit_image
+from ..rewards.core import Reward, as_reward, maximise, motion_reward, reads_pictures, reward_loss
 from ..rewards.clip import image_embeds, load_clip
+from ..pipeline import check_prompts
+from ..prompts import texts_of
 from ..sampling import sample_latents, seeded
 from ..world import FRAMES, parse_caption, read_oracles, segment
 
@@ -33,9 +36,7 @@ def first_images(
     if isinstance(image, torch.Tensor): image = [ImagePrompt("picture", x) for x in (image[None] if image.ndim == 3 else image)]
     prompts = [image] if isinstance(image, ImagePrompt) else list(image)
     if not prompts: raise ValueError("no picture to continue: give at least one")
-    plain = [p for p in prompts if not isinstance(p, ImagePrompt)]
-    if plain: raise TypeError(f"a picture to continue is an ImagePrompt, got {plain[0]!r:.60}: read files with load_image_prompts")
-    return torch.stack([fit_image(p.image.float(), pipe.size) for p in prompts]).to(pipe.device)
+    return torch.stack([fit_image(p.image.float(), pipe.size) for p in check_prompts(prompts, pictures=True)]).to(pipe.device)
 
 def _chosen_chunks(grad_chunks, chunks):
     "The chunks that carry gradient; refuses others than there are"
@@ -124,7 +125,7 @@ def drift_curves(
     colour_of = lambda x: segment(x[:, None].expand(-1, FRAMES, -1, -1, -1)).colour
     colour = colour_of(frames.flatten(0, 1)).view(B, F, 3) - colour_of(torch.stack([p.image for p in prompts]))[:, None]
     losses = torch.stack([-vjepa(frames[:, i:i + n], texts) for i in range(F - n + 1)], 1)
-    same = same_as_first(frames, prompts)
+    same = same_as_first(frames, texts_of(prompts))
     return {"distance of the colour": colour.norm(dim=-1), "shape is another": 1 - same["shape"].float(), "colour, shape, background kept": same["all"].float(),
             "V-JEPA loss": torch.nn.functional.pad(losses, (n//2 - 1, F - len(losses[0]) - n//2 + 1), value=torch.nan),
             "aesthetic score": torch.stack([quality(frames[:, i:i + 1], texts) for i in range(F)], 1)}
@@ -150,6 +151,7 @@ def over_windows(
 ) -> Reward:                        # of long videos: the mean over the windows
     "A reward of short videos, taken over windows of a long one; ValueError for a video that is too short"
     reward, last, half = as_reward(reward), max(max(w) for w in windows), len(windows[0])//2
+    @reads_pictures
     def mean(frames, prompts):
         if frames.shape[1] <= last: raise ValueError(f"the windows reach to frame {last}, this video has {frames.shape[1]}: give videos of as many chunks as the windows are for")
         x = torch.cat([frames[:, w] for w in windows])
@@ -167,12 +169,11 @@ def half_masks(
 # %% ../../nbs/methods/long_video.ipynb #4769dfb1
 def _given(prompts, like):
     "The pictures (B, 3, H, W) that the prompts carry, in the size and type of the frames"
-    plain = [p for p in prompts if not isinstance(p, ImagePrompt)]
-    if plain: raise TypeError(f"this reward compares with the picture that was continued, but {str(plain[0])!r:.40} is a plain text: give ImagePrompts")
-    return torch.stack([fit_image(p.image.to(like), like.shape[-2:]) for p in prompts])
+    return torch.stack([fit_image(p.image.to(like), like.shape[-2:]) for p in check_prompts(prompts, pictures=True)])
 
 def picture_colour() -> Reward:     # scores of at most 0
     "Minus the squared distance of each frame's mean colour from the picture's, over channels and frames; for `ImagePrompt`s"
+    @reads_pictures
     def colour(frames, prompts): return -(frames.mean((3, 4)) - _given(prompts, frames).mean((2, 3))[:, None]).square().mean((1, 2))
     return Reward(colour)
 
@@ -181,6 +182,7 @@ def picture_likeness(
 ) -> Reward:                        # scores in [-1, 1]
     "CLIP's similarity of the frames with the picture, averaged over frames; for `ImagePrompt`s"
     clip = model if isinstance(model, torch.nn.Module) else load_clip(model)
+    @reads_pictures
     def likeness(frames, prompts):
         return (image_embeds(clip, frames)*image_embeds(clip, _given(prompts, frames)[:, None])).sum(-1).mean(1)
     return Reward(likeness, networks=[clip])

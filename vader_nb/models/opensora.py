@@ -196,7 +196,7 @@ class OpenSoraPipeline(Networks):
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> OpenSoraCondition:
         "T5's states (B, L, D) of the prompts with their mask, and the null text"
-        texts, length = [clean_prompt(p, self.suffix) for p in check_prompts(prompts)], self.denoiser.config.model_max_length
+        texts, length = [clean_prompt(p, self.suffix) for p in check_prompts(prompts, pictures=False)], self.denoiser.config.model_max_length
         tokens = self.tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").to(self.device)
         states = self.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
         null = self.denoiser.y_embedder.y_embedding.to(states).expand(len(texts), -1, -1)

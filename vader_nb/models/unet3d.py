@@ -45,7 +45,7 @@ class UNet3DPipeline(Networks):
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> Condition:
         "Embeddings (B, L, D) of the prompts, and of as many empty ones for guidance"
-        for p in check_prompts(prompts):
+        for p in check_prompts(prompts, pictures=False):
             if self.check_prompt: self.check_prompt(p)
         return Condition(self._embed(list(prompts)), self._embed([""]*len(prompts)))
 

@@ -111,7 +111,7 @@ class WanVideo(Networks):
     @torch.no_grad()
     def encode_prompt(self, prompts: list[str]) -> Condition:
         "Embeddings (B, L, D) of the prompts, and of as many negative ones"
-        prompts = check_prompts(prompts)
+        prompts = check_prompts(prompts, pictures=False)
         return Condition(self._embed(prompts), self._embed([self.negative_prompt]).repeat(len(prompts), 1, 1))
 
     def init_latents(self, batch_size: int, generator=None) -> torch.Tensor:

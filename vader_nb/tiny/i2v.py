@@ -23,7 +23,8 @@ from transformers import AutoConfig, CLIPVisionModelWithProjection
 from ..checkpoints import load_state, save_state
 from ..hub import weights_folder
 from ..diffusion import add_noise, training_target
-from ..models.svd import ImageCondition, ImagePrompt, SVDPipeline, load_svd, make_feature_extractor, svd_scheduler
+from ..models.svd import ImageCondition, SVDPipeline, load_svd, make_feature_extractor, svd_scheduler
+from ..pictures import ImagePrompt
 from .vae import FAST_BF16, psnr
 from ..world import FRAMES, SHAPES, SIZE, all_captions, parse_caption, read_oracles, render, split_captions
 
