@@ -27,7 +27,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from ..models.modelscope import checkpoint_blocks
-from ..rewards.core import find_modules
 
 # %% ../../nbs/savings/memory.ipynb #65f5dc3a
 class SavedBytes(saved_tensors_hooks):
