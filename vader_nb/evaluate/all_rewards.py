@@ -9,7 +9,7 @@ __all__ = ['STUDIED', 'STUDY_RECIPE', 'OWN_RECIPES', 'Outcome', 'measure', 'Stud
 # %% ../../nbs/evaluate/all_rewards.ipynb #288a0c9d
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -17,7 +17,7 @@ from statistics import fmean, stdev
 import torch
 from tqdm.auto import tqdm
 
-from .measures import Table, format_table, motion_energy, read_accuracy
+from .measures import Table, chance_levels, format_table, gem_rates, motion_energy, read_accuracy, read_gems
 from ..lora import remove_lora
 from ..pipeline import VideoPipeline, check_prompts
 from ..rewards.load import load_reward
@@ -38,6 +38,7 @@ class Outcome:
     scores: dict[str, list[float]]   # reward -> score of each video
     accuracy: dict[str, float]       # oracle accuracies in [0, 1]; empty outside the tiny world
     motion: float                    # mean motion energy
+    gems: dict[str, float] = field(default_factory=dict)    # as `gem_rates`
 
     def mean(self, name: str) -> float: return fmean(self.scores[name])
 
@@ -51,7 +52,9 @@ def measure(
 ) -> Outcome:
     "Sample once, score with everything"
     frames = sample_videos(pipe, check_prompts(prompts), seed, **settings)
-    return Outcome({n: r(frames, prompts).tolist() for n, r in rewards.items()}, read_accuracy(frames, prompts), motion_energy(frames).mean().item())
+    scores = {n: r(frames, prompts).tolist() for n, r in rewards.items()}
+    gems = gem_rates(read_gems(frames, prompts))
+    return Outcome(scores, read_accuracy(frames, prompts), motion_energy(frames).mean().item(), gems)
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #f8d456a9
 STUDY_RECIPE = dict(steps=60, grad_steps=1, frames=None, anchor=0., lora_rank=8, batch_size=2, lr=1e-3, num_inference_steps=6)
@@ -67,13 +70,15 @@ class _Notes:
         if not (self.path and self.path.exists()): return
         old = json.loads(self.path.read_text())
         differ = [k for k in self.study if old.get("study", {}).get(k) != self.study[k]]
-        if differ: raise ValueError(f"{path} is of another study (it differs in {', '.join(differ)}): give another file, or remove it")
+        if differ:
+            raise ValueError(f"{path} is of another study (it differs in {', '.join(differ)}): give another file, or remove it")
         self.found = {k: Outcome(**v) for k, v in old["outcomes"].items()}
+
     def add(self, key, outcome):
         self.found[key] = outcome
         if not self.path: return
-        with atomic_path(self.path) as p:
-            Path(p).write_text(json.dumps(dict(study=self.study, outcomes={k: asdict(v) for k, v in self.found.items()})))
+        outcomes = {k: asdict(v) for k, v in self.found.items()}
+        with atomic_path(self.path) as p: Path(p).write_text(json.dumps(dict(study=self.study, outcomes=outcomes)))
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #4ab5b7e4
 @dataclass(frozen=True)
@@ -82,7 +87,9 @@ class Study:
     base: Outcome
     aligned: dict[str, list[Outcome]]   # reward -> one for each seed
     recipe: dict                        # of `align`
+    chance: dict = field(default_factory=dict)    # what the oracle accuracies are by chance, as `chance_levels`
 
+# %% ../../nbs/evaluate/all_rewards.ipynb #19fa954e
 def study_rewards(
     pipe: VideoPipeline,             # the base model
     rewards: dict[str, Reward],      # name -> reward: all score
@@ -96,7 +103,8 @@ def study_rewards(
     "Align to each reward alone, measure with all; raises ValueError for unknown names and for notes of another study"
     climb = list(climb or rewards)
     unknown = [n for n in climb if n not in rewards]
-    if unknown or not seeds: raise ValueError(f"cannot climb {unknown} with seeds {seeds}: give names from {', '.join(rewards)} and at least one seed")
+    if unknown or not seeds:
+        raise ValueError(f"cannot climb {unknown} with seeds {seeds}: give names from {', '.join(rewards)} and at least one seed")
     base = measure(pipe, rewards, held_out)
     record = _Notes(notes, dict(recipe=recipe, train=list(train), held_out=list(held_out), base=asdict(base)))
     for seed, name in tqdm(list(product(seeds, climb)), "alignments"):
@@ -104,7 +112,8 @@ def study_rewards(
         align(pipe, rewards[name], train, seed=seed, callbacks=(), **recipe)
         try: record.add(f"{name} {seed}", measure(pipe, rewards, held_out))
         finally: remove_lora(pipe)
-    return Study(base, {n: [record.found[f"{n} {s}"] for s in seeds] for n in climb}, recipe)
+    chance = chance_levels(held_out) if base.accuracy else {}
+    return Study(base, {n: [record.found[f"{n} {s}"] for s in seeds] for n in climb}, recipe, chance)
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #9f40091f
 def gains(
@@ -129,27 +138,35 @@ def gain_table(
     rows = [("climbed", "before", "after", "sd of a video", "gain of each seed", "gain/sd", "beyond noise")]
     for n in study.aligned:
         g, sd = gains(study, n), stdev(study.base.scores[n])
-        rows.append((n, f"{study.base.mean(n):.3f}", f"{study.base.mean(n) + fmean(g):.3f}", f"{sd:.3f}", " ".join(f"{x:+.3f}" for x in g),
-                     f"{fmean(g)/sd:+.2f}", "yes" if is_real(g) else "no"))
+        before, each = study.base.mean(n), " ".join(f"{x:+.3f}" for x in g)
+        rows.append((n, f"{before:.3f}", f"{before + fmean(g):.3f}", f"{sd:.3f}", each, f"{fmean(g)/sd:+.2f}",
+                     "yes" if is_real(g) else "no"))
     return format_table(rows)
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #f85e18b7
+def _mean(outcomes, of): return fmean(of(o) for o in outcomes)
+
 def cross_table(
     study: Study,
 ) -> Table:
     "All rewards by all rewards, and the oracles (Table 3 of the paper)"
     scorers, base = list(study.base.scores), study.base
-    cells = lambda os: [f"{fmean(o.mean(n) for o in os):.3f}" for n in scorers]
-    seen = lambda os: [f"{fmean(o.accuracy[k] for o in os):.0%}" for k in base.accuracy] + [f"{fmean(o.motion for o in os)/base.motion:.0%}"]
-    rows = [("climbed", *scorers, *(f"oracle {k}" for k in base.accuracy), "motion energy")]
-    return format_table(rows + [(n, *cells(os), *seen(os)) for n, os in {"base model": [base], **study.aligned}.items()])
+    def cells(os): return [f"{_mean(os, lambda o: o.mean(n)):.3f}" for n in scorers]
+    def seen(os): return [f"{_mean(os, lambda o: o.accuracy[k]):.0%}" for k in base.accuracy]
+    def gems(os): return [f"{_mean(os, lambda o: o.gems[k]):.0%}" for k in base.gems]
+    def moves(os): return f"{_mean(os, lambda o: o.motion)/base.motion:.0%}"
+    head = ("climbed", *scorers, *(f"oracle {k}" for k in base.accuracy), *(f"gem {k}" for k in base.gems), "motion energy")
+    rows = [(n, *cells(os), *seen(os), *gems(os), moves(os)) for n, os in {"base model": [base], **study.aligned}.items()]
+    chance = [f"{study.chance[k]:.0%}" if k in study.chance else "" for k in base.accuracy]
+    if study.chance: rows.append(("by chance", *[""]*len(scorers), *chance, *[""]*(len(base.gems) + 1)))
+    return format_table([head, *rows])
 
 def changes_in_sd(
     study: Study,
 ) -> torch.Tensor:        # (climbed, scorers)
     "The cross table as changes, in standard deviations of a base model's video"
-    scorers = list(study.base.scores)
-    return torch.tensor([[fmean(gains(study, n, of))/stdev(study.base.scores[of]) for of in scorers] for n in study.aligned])
+    spread = {of: stdev(s) for of, s in study.base.scores.items()}
+    return torch.tensor([[fmean(gains(study, n, of))/sd for of, sd in spread.items()] for n in study.aligned])
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #693106c8
 def correlations(
