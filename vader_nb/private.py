@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READ_IN', 'written_for', 'reading', 'storage_id', 'tensor_version', 'packet', 'flop_table', 'fake_tensors',
-           'uncompile', 'reset_accelerate', 'adapters_off', 'forget_merged', 'remove_hooks', 'can_checkpoint',
+           'uncompile', 'reset_accelerator', 'adapters_off', 'forget_merged', 'remove_hook', 'can_checkpoint',
            'recomputed', 'init_names', 'scaled_by_us', 'clip_image_processor']
 
 # %% ../nbs/core/private.ipynb #280858ba
@@ -73,7 +73,7 @@ def uncompile(module: nn.Module):
     module._compiled_call_impl = None
 
 # %% ../nbs/core/private.ipynb #f3eccdfa
-def reset_accelerate():
+def reset_accelerator():
     "Forget device, precision and processes of any `Accelerator` made before"
     from accelerate.state import AcceleratorState, GradientState
     with reading("accelerate", "AcceleratorState._reset_state"):
@@ -100,12 +100,12 @@ def forget_merged(
     with reading("peft", "LoraLayer.merged_adapters"): layer.merged_adapters.clear()
 
 # %% ../nbs/core/private.ipynb #92b05a24
-def remove_hooks(
-    module: nn.Module,
-    name: str = "pyramid_attention_broadcast",   # under which diffusers registered them
+def remove_hook(
+    net: nn.Module,
+    name: str,          # under which diffusers registered it, such as "pyramid_attention_broadcast"
 ):
-    "Take diffusers' hooks of this name off a network"
-    for m in module.modules():
+    "Take diffusers' hooks of a name off a network"
+    for m in net.modules():
         if hasattr(m, "_diffusers_hook"):
             with reading("diffusers", "HookRegistry.remove_hook"): m._diffusers_hook.remove_hook(name, recurse=False)
 
