@@ -1,6 +1,7 @@
-import re, subprocess
+import json, re, shlex, subprocess
+from dataclasses import asdict
 import pytest
-from conftest import edit, notebook
+from conftest import edit, markdown, notebook
 from tools import pages
 from tools.notebooks import ROOT
 
@@ -53,3 +54,55 @@ def test_commands_do_all_their_set_up(name, extras, run):
 def test_ci_runs_the_test_command():
     ci = subprocess.run(['bash', ROOT/'.ci'/'run', '--print'], capture_output=True, text=True, check=True)
     assert ci.stdout.strip() == command('test')
+
+
+# Numbers
+
+def evaluation(reward, colour): return dict(held_out=dict(reward=reward, reward_std=.5, parts={'tiny-clip': .8}, accuracy=dict(colour=colour)))
+
+RUN = dict(options=dict(out='a', train_steps=52, savings='fast'), seconds=171, queries=208, before=evaluation(17.5, 1.), after=evaluation(18.25, .99))
+TEMPLATE = ('<!-- numbers of results/main.json: {queries} queries in {minutes:.0f} minutes: {before[held_out][reward]:.2f} -> {after[held_out][reward]:.2f}, '
+            '{gain:+.1f} sd, clip {after[held_out][parts][tiny-clip]:.1f}, colour {after[held_out][accuracy][colour]:.0%} -->')
+
+@pytest.fixture
+def told(project):
+    "A project whose index tells the numbers of a run"
+    notebook(project/'nbs'/'index.ipynb', markdown('## The notebooks'), markdown(f'Text.\n\n{TEMPLATE}\nold\n<!-- end of numbers -->\n\nText.'), title='vader_nb')
+    (project/'nbs'/'results').mkdir()
+    (project/'nbs'/'results'/'main.json').write_text(json.dumps(RUN))
+    return project
+
+def test_numbers_are_made(told):
+    assert pages.out_of_date(told) == ['nbs/index.ipynb', 'README.md']
+    for n, made in pages.derived(told): (told/n).write_text(made, encoding='utf-8')
+    assert '-->\n208 queries in 3 minutes: 17.50 -> 18.25, +1.5 sd, clip 0.8, colour 99%\n<!-- end of numbers -->\n\nText.' in (told/'README.md').read_text()
+    assert pages.out_of_date(told) == []
+
+def test_typed_numbers(told):
+    for n, made in pages.derived(told): (told/n).write_text(made, encoding='utf-8')
+    edit(told/'README.md', '208 queries', '136 queries')
+    assert pages.out_of_date(told) == ['README.md']
+
+def test_another_run(told):
+    for n, made in pages.derived(told): (told/n).write_text(made, encoding='utf-8')
+    (told/'nbs'/'results'/'main.json').write_text(json.dumps(RUN | dict(queries=136)))
+    assert pages.out_of_date(told) == ['nbs/index.ipynb', 'README.md']
+
+def test_without_a_run_the_text_stays(told):
+    (told/'nbs'/'results'/'main.json').unlink()
+    assert '-->\nold\n<!-- end' in pages.readme(told)
+
+@pytest.mark.parametrize('options, names', [
+    (dict(out='b', train_steps=52, savings='fast'), []), (dict(out='b', train_steps=34, savings='fast'), ['train_steps']),
+    (dict(out='b', train_steps=52, savings='fast', lr=.1), ['lr']), (dict(out='b', savings='fast'), ['train_steps'])])
+def test_options_that_part(options, names): assert pages.differing(RUN, options) == names
+
+def test_numbers_are_those_of_the_command_above_them():
+    "The stored run was made by the README's command, with the defaults that the command has now"
+    stored = ROOT/'nbs'/'results'/'main.json'
+    if not stored.exists(): pytest.xfail('nbs/results/main.json is not there yet: results.json of the main command')
+    from vader_nb.commands.align import AlignOptions
+    from vader_nb.console import parse_options
+    words = shlex.split(command('main').split(' && ')[-1])[1:]
+    assert pages.differing(json.loads(stored.read_text()), json.loads(json.dumps(asdict(parse_options(AlignOptions, words, 'vader_align'))))) == []
+    assert '<!-- numbers of results/main.json: ' in README.split('<!-- main command -->')[1].split('<!-- test command -->')[0]

@@ -3,7 +3,12 @@
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
 
-The parts of the book, the order of their chapters and the reading paths stand in nbs/book.yml.
+The parts of the book, the order of their chapters and the reading paths stand in nbs/book.yml. Numbers are made, not typed: a cell of the index may hold
+
+    <!-- numbers of results/main.json: {queries} reward queries, {before[held_out][reward]:.2f} before -->
+    <!-- end of numbers -->
+
+and what stands between the two lines is the template filled from that file below nbs, which a command wrote (`--out` keeps a results.json).
 """
 import hashlib, json, os, re, sys
 from pathlib import Path
@@ -15,6 +20,7 @@ from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, s
 
 LIST, PATHS, NEXT = '## The notebooks', '## Reading paths', '**Next**: '
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
+NUMBERS = re.compile(r'(<!-- numbers of (\S+): (.*?) -->\n).*?(<!-- end of numbers -->)', re.S)
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
 
 
@@ -90,10 +96,29 @@ def with_next(root, name):
     if text: nb['cells'].append(dict(cell_type='markdown', id=ident, metadata={}, source=text.splitlines(True)))
     return dumps(nb)
 
+def results(path):
+    "The results.json of a run, with what a sentence says of it: the gain in standard deviations, minutes of training"
+    found = json.loads(Path(path).read_text(encoding='utf-8'))
+    before, after = (found[k]['held_out'] for k in ('before', 'after'))
+    return found | dict(gain=(after['reward'] - before['reward'])/before['reward_std'], minutes=found['seconds']/60)
+
+def fill(root, text):
+    "`text` with the numbers of stored results in the place of the old ones; a template whose file is not there yet is left as it stands"
+    def made(m):
+        path = Path(root)/'nbs'/m[2]
+        return f'{m[1]}{m[3].format(**results(path))}\n{m[4]}' if path.exists() else m[0]
+    return NUMBERS.sub(made, text)
+
+def differing(found, options):
+    "Names of the options in which stored results differ from those of a command; where the run wrote to does not matter"
+    names = {*found['options'], *options} - {'out'}
+    return sorted(n for n in names if found['options'].get(n) != options.get(n))
+
 def index(root):
-    "index.ipynb with its lists brought up to date"
+    "index.ipynb with its lists and numbers brought up to date"
     nb = read(Path(root)/'nbs'/'index.ipynb')
     for c in nb['cells']:
+        if NUMBERS.search(source(c)): c['source'] = fill(root, source(c)).splitlines(True)
         if source(c).startswith(LIST): c['source'] = listing(root).splitlines(True)
         if source(c).startswith(PATHS): c['source'] = path_list(root).splitlines(True)
     return dumps(nb)
