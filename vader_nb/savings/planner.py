@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count
 from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, T5Config, T5EncoderModel
 
-from ..commands.align import one_line_errors
+from ..console import one_line_errors
 from ..lora import add_lora, lora_layers, lora_parameters
 from .memory import (LiveBytes, SavedBytes, checkpoint_decoder, checkpoint_denoiser, checkpoint_reward, decoder_when_needed, half_reward,
                              half_weights, networks, offload_graph, replaced, sliced_decode, text_on_cpu, use_tricks)
