@@ -20,6 +20,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
+from .private import adapters_off, forget_merged
 from .video import atomic_path
 
 # %% ../nbs/core/lora.ipynb #5d69b94b
@@ -107,7 +108,7 @@ def add_lora(
     targets = lora.target_modules or getattr(model, "lora_targets", LORA_TARGETS)
     _check_no_lora(module)
     _check_targets(module, targets)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.rank*lora.scale, target_modules=sorted(targets))
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.rank if lora.alpha is None else lora.alpha, target_modules=sorted(targets))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with_peft(module).add_adapter(config)
@@ -245,13 +246,7 @@ def without_lora(
 ):
     "The base model inside a `with` block: as `lora_scale(model, 0.)`, but the low-rank path is not even computed"
     lora_parameters(model)
-    layers = lora_layers(model)
-    found = [l._disable_adapters for l in layers]
-    try:
-        for l in layers: l._disable_adapters = True
-        yield model
-    finally:
-        for l, off in zip(layers, found): l._disable_adapters = off
+    with adapters_off(lora_layers(model)): yield model
 
 # %% ../nbs/core/lora.ipynb #f657f5ff
 @contextmanager
@@ -270,4 +265,4 @@ def folded(
     finally:
         for l, w in zip(layers, original):
             l.get_base_layer().weight.data = w
-            l.merged_adapters.clear()
+            forget_merged(l)

@@ -218,9 +218,3 @@ def prompt_batch(
         if epoch not in orders: orders[epoch] = order(epoch)
         return orders[epoch][k]
     return [at(i) for i in range(step*batch_size, (step+1)*batch_size)]
-def prompt_key(p): return str(p)
-def __getattr__(n):
-    if n in ("load_image_prompts",):
-        from vader_nb.models import svd
-        return getattr(svd, n)
-    raise AttributeError(n)

@@ -22,6 +22,8 @@ from ..models.svd import SVD_RECIPE
 from ..pictures import ImagePrompt, fit_image
 from ..rewards.core import Reward, as_reward, maximise, motion_reward, reads_pictures, reward_loss
 from ..rewards.clip import image_embeds, load_clip
+from ..pipeline import check_prompts
+from ..prompts import texts_of
 from ..sampling import seeded
 from ..trainer import Training
 from ..savings.rollout import NONE, Savings, sample_thriftily
