@@ -17,7 +17,8 @@ from statistics import fmean, stdev
 import torch
 from tqdm.auto import tqdm
 
-from .measures import Table, chance_levels, format_table, gem_rates, motion_energy, read_accuracy, read_gems
+from .measures import Table, chance_levels, format_table
+from .measures import gem_rates, motion_energy, read_accuracy, read_gems
 from ..lora import remove_lora
 from ..pipeline import VideoPipeline, check_prompts
 from ..rewards.load import load_reward
@@ -28,8 +29,8 @@ from ..methods.vader import align
 from ..video import atomic_path
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #deb67c2f
-STUDIED = ("tiny-aesthetic", "tiny-clip", "tiny-hpsv2", "tiny-pickscore", "tiny-objects", "tiny-action", "tiny-viclip", "tiny-vjepa",
-           "edges", "compressibility")
+STUDIED = ("tiny-aesthetic", "tiny-clip", "tiny-hpsv2", "tiny-pickscore", "tiny-objects", "tiny-action", "tiny-viclip",
+           "tiny-vjepa", "edges", "compressibility")
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #1b4beb97
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class _Notes:
         old = json.loads(self.path.read_text())
         differ = [k for k in self.study if old.get("study", {}).get(k) != self.study[k]]
         if differ:
-            raise ValueError(f"{path} is of another study (it differs in {', '.join(differ)}): give another file, or remove it")
+            raise ValueError(f"{path} is of another study (it differs in {', '.join(differ)}): "
+                             "give another file, or remove it")
         self.found = {k: Outcome(**v) for k, v in old["outcomes"].items()}
 
     def add(self, key, outcome):
@@ -104,7 +106,8 @@ def study_rewards(
     climb = list(climb or rewards)
     unknown = [n for n in climb if n not in rewards]
     if unknown or not seeds:
-        raise ValueError(f"cannot climb {unknown} with seeds {seeds}: give names from {', '.join(rewards)} and at least one seed")
+        raise ValueError(f"cannot climb {unknown} with seeds {seeds}: "
+                         f"give names from {', '.join(rewards)} and at least one seed")
     base = measure(pipe, rewards, held_out)
     record = _Notes(notes, dict(recipe=recipe, train=list(train), held_out=list(held_out), base=asdict(base)))
     for seed, name in tqdm(list(product(seeds, climb)), "alignments"):
@@ -131,6 +134,7 @@ def is_real(
     "Whether all changes are positive and their mean is beyond the noise of the seeds"
     return min(changes) > 0 and fmean(changes) > errors*stdev(changes)/len(changes)**.5
 
+# %% ../../nbs/evaluate/all_rewards.ipynb #a743f574
 def gain_table(
     study: Study,           # of at least two seeds
 ) -> Table:
@@ -155,11 +159,12 @@ def cross_table(
     def seen(os): return [f"{_mean(os, lambda o: o.accuracy[k]):.0%}" for k in base.accuracy]
     def gems(os): return [f"{_mean(os, lambda o: o.gems[k]):.0%}" for k in base.gems]
     def moves(os): return f"{_mean(os, lambda o: o.motion)/base.motion:.0%}"
-    head = ("climbed", *scorers, *(f"oracle {k}" for k in base.accuracy), *(f"gem {k}" for k in base.gems), "motion energy")
-    rows = [(n, *cells(os), *seen(os), *gems(os), moves(os)) for n, os in {"base model": [base], **study.aligned}.items()]
+    oracles = [*(f"oracle {k}" for k in base.accuracy), *(f"gem {k}" for k in base.gems)]
+    models = {"base model": [base], **study.aligned}
+    rows = [(n, *cells(os), *seen(os), *gems(os), moves(os)) for n, os in models.items()]
     chance = [f"{study.chance[k]:.0%}" if k in study.chance else "" for k in base.accuracy]
     if study.chance: rows.append(("by chance", *[""]*len(scorers), *chance, *[""]*(len(base.gems) + 1)))
-    return format_table([head, *rows])
+    return format_table([("climbed", *scorers, *oracles, "motion energy"), *rows])
 
 def changes_in_sd(
     study: Study,

@@ -22,7 +22,8 @@ from ..rewards.clip import image_embeds, load_clip
 from ..rewards.core import Reward, as_reward
 from ..sampling import sample_videos
 from ..video import check_pixels
-from ..world import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE, oracle_accuracy, parse_caption, read_oracles
+from ..world import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE
+from ..world import oracle_accuracy, parse_caption, read_oracles
 
 # %% ../../nbs/evaluate/measures.ipynb #538885ca
 def diversity(
@@ -62,7 +63,7 @@ def in_tiny_world(
 def read_accuracy(
     frames: Tensor,       # pixels (B, F, 3, H, W) in [0, 1]
     prompts: list[str],   # B prompts
-) -> dict[str, float]:    # attribute -> share of videos that show it as their caption says; empty outside the tiny world
+) -> dict[str, float]:    # attribute -> share of videos that show it as asked; empty outside the tiny world
     "Oracle accuracies, where there are oracles"
     return oracle_accuracy(frames, prompts) if in_tiny_world(frames, prompts) else {}
 
@@ -70,7 +71,7 @@ def read_accuracy(
 def chance_levels(
     prompts: list[str],   # captions of the tiny world
 ) -> dict[str, float]:    # attribute -> expected accuracy
-    "What videos get that are drawn without looking at their captions: a random value of each attribute, and never a gem"
+    "The accuracy of videos drawn without their captions: a random value of each attribute, and never a gem"
     values = dict(colour=COLOURS, background=BACKGROUNDS, shape=SHAPES, motion=MOTIONS)
     without = sum(not parse_caption(p)["gem"] for p in prompts)/len(prompts)
     return {k: 1/len(v) for k, v in values.items()} | dict(gem=without)
@@ -79,14 +80,14 @@ def chance_levels(
 def read_gems(
     frames: Tensor,               # pixels (B, F, 3, H, W) in [0, 1]
     prompts: list[str],           # B prompts
-) -> list[tuple[bool, bool]]:     # for each video: does its caption have a gem, is one seen; empty outside the tiny world
+) -> list[tuple[bool, bool]]:     # of each video: is a gem asked for, is one seen; empty outside the tiny world
     "Gems asked for, and gems drawn"
     if not in_tiny_world(frames, prompts): return []
     return [(parse_caption(p)["gem"], seen) for p, seen in zip(prompts, read_oracles(frames)["gem"])]
 
 def gem_rates(
     gems: list[tuple[bool, bool]],   # of `read_gems`
-) -> dict[str, float]:               # present: share of the asked-for gems that are there; false alarms: of the captions without
+) -> dict[str, float]:               # present: of the captions with a gem; false alarms: of those without
     "Presence and false alarms; a share of nothing is left out"
     asked, others = [s for a, s in gems if a], [s for a, s in gems if not a]
     return {k: sum(v)/len(v) for k, v in (("present", asked), ("false alarms", others)) if v}
@@ -97,7 +98,7 @@ class Evaluation:
     "What was measured of one model; plain data, ready for JSON"
     scores: list[float]                                       # reward of each video, in the order of the prompts
     parts: dict[str, float] = field(default_factory=dict)     # mean unweighted score of each part of the reward
-    accuracy: dict[str, float] = field(default_factory=dict)  # oracle accuracies in [0, 1]; empty outside the tiny world
+    accuracy: dict[str, float] = field(default_factory=dict)  # of the oracles, in [0, 1]; empty outside the tiny world
     diversity: float | None = None                            # as `diversity`; None if it was not asked for
     motion: float | None = None                               # mean motion energy; None for videos of one frame
     chance: dict[str, float] = field(default_factory=dict)    # what the accuracies are by chance, as `chance_levels`
@@ -128,7 +129,8 @@ def _measured(pipe, reward, prompts, seed, batch_size, bar, settings):
         chunk = prompts[i:i + batch_size]
         frames = sample_videos(pipe, chunk, seed + i, batch_size, **settings)
         scores, parts = reward.with_parts(frames, chunk)
-        yield _Batch(chunk, scores.tolist(), parts, motion_energy(frames).tolist(), read_accuracy(frames, chunk), read_gems(frames, chunk))
+        moves = motion_energy(frames).tolist()
+        yield _Batch(chunk, scores.tolist(), parts, moves, read_accuracy(frames, chunk), read_gems(frames, chunk))
         bar.update(len(chunk))
 
 def _mean_of(batches, tables):
@@ -163,11 +165,12 @@ def _checked(prompts, reward, batch_size, diversity_prompts, diversity_seeds):
 
 def _evaluation(batches, spread):
     "All batches in one `Evaluation`"
-    motion = fmean(m for b in batches for m in b.motion)
-    accuracy = _mean_of(batches, [b.accuracy for b in batches])
-    return Evaluation([s for b in batches for s in b.scores], _mean_of(batches, [b.parts for b in batches]), accuracy, spread,
-                      None if isnan(motion) else motion, chance_levels([p for b in batches for p in b.prompts]) if accuracy else {},
-                      gem_rates([g for b in batches for g in b.gems]) if accuracy else {})
+    def all_of(name): return [x for b in batches for x in getattr(b, name)]
+    motion, accuracy = fmean(all_of("motion")), _mean_of(batches, [b.accuracy for b in batches])
+    parts = _mean_of(batches, [b.parts for b in batches])
+    chance = chance_levels(all_of("prompts")) if accuracy else {}
+    gems = gem_rates(all_of("gems")) if accuracy else {}
+    return Evaluation(all_of("scores"), parts, accuracy, spread, None if isnan(motion) else motion, chance, gems)
 
 # %% ../../nbs/evaluate/measures.ipynb #96791f0b
 @torch.no_grad()
@@ -245,16 +248,19 @@ def _reward_rows(before, after):
     parts = before.parts if len(before.parts) > 1 else {}
     return rows + [(f"part {n}", f"{a:.3f}", f"{(b := after.parts[n]):.3f}", f"{b - a:+.3g}") for n, a in parts.items()]
 
+# %% ../../nbs/evaluate/measures.ipynb #6b8b3f84
 def _oracle_rows(before, after):
     "Accuracies with their chance levels; presence and false alarms of the gem"
     def name(k): return f"oracle {k} (chance {before.chance[k]:.0%})" if k in before.chance else f"oracle {k}"
     rows = [(name(k), f"{a:.1%}", f"{(b := after.accuracy[k]):.1%}", _ratio(a, b)) for k, a in before.accuracy.items()]
-    return rows + [(f"gem, {k}", f"{a:.1%}", f"{after.gems[k]:.1%}", "") for k, a in before.gems.items() if k in after.gems]
+    gems = [k for k in before.gems if k in after.gems]
+    return rows + [(f"gem, {k}", f"{before.gems[k]:.1%}", f"{after.gems[k]:.1%}", "") for k in gems]
 
 def _rows(before, after, label):
     "Rows of two evaluations of the same prompts and seeds"
     rows = _reward_rows(before, after) + _oracle_rows(before, after)
-    for name, a, b in (("diversity", before.diversity, after.diversity), ("motion energy", before.motion, after.motion)):
+    for name, field in (("diversity", "diversity"), ("motion energy", "motion")):
+        a, b = getattr(before, field), getattr(after, field)
         if a is not None and b is not None: rows.append((name, f"{a:.3g}", f"{b:.3g}", _ratio(a, b)))
     return [(f"{label}: {m}" if label else m, *cells) for m, *cells in rows]
 
