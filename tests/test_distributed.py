@@ -1,10 +1,12 @@
 "Two processes train as one does: `fit` is started twice on the CPU, killed, resumed, and compared with a single process."
 import json, math, os, signal, socket, subprocess, sys
 import pytest, torch
-from vader_nb.trainer import JSONLog, fit, read_log
+from dataclasses import replace
+from vader_nb.callbacks import JSONLog, read_log
+from vader_nb.trainer import Training, fit
 
 PROMPTS = ['a', 'b', 'c', 'rare d', 'e', 'f']
-SETTINGS = dict(prompts=PROMPTS, steps=7, batch_size=4, accumulate=1, lr=.05, weight_decay=.1, save_every=2)
+TRAINING = Training(batch_size=4, lr=.05, weight_decay=.1, save_every=2)
 
 
 class Toy(torch.nn.Module):
@@ -23,14 +25,14 @@ class Toy(torch.nn.Module):
 
     def values(self): return {n: p.tolist() for n, p in self.named_parameters()}
 
-def train(model, loss_fn=None, **kw):
-    fit(loss_fn or model.loss, model.parameters(), **{**SETTINGS, **kw})
+def train(model, loss_fn=None, train_steps=7, callbacks=(), **kw):
+    fit(loss_fn or model.loss, model.parameters(), PROMPTS, train_steps, replace(TRAINING, **kw), callbacks=callbacks)
     return model.values()
 
-def killing(model, step):
+def killing(model, number):
     "A loss function that pulls the plug in the middle of an update"
     def loss_fn(batch):
-        if batch.step == step: os.kill(os.getpid(), signal.SIGKILL)
+        if batch.number == number: os.kill(os.getpid(), signal.SIGKILL)
         return model.loss(batch)
     return loss_fn
 
@@ -38,7 +40,7 @@ def spoilt(model, rank):
     "NaN, from the second step on, in process 1 alone"
     def loss_fn(batch):
         loss, metrics = model.loss(batch)
-        return (loss*math.nan if rank == 1 and batch.step else loss), metrics
+        return (loss*math.nan if rank == 1 and batch.number else loss), metrics
     return loss_fn
 
 def worker(task, folder):
@@ -96,7 +98,7 @@ def test_log(two, tmp_path):
         for k in ('loss', 'reward', 'grad_norm', 'queries'): assert abs(a[k] - b[k]) < 1e-5*max(1, abs(a[k])), k
 
 def test_nan_in_one_process_stops_both(two):
-    for r in two[1]: assert r['error'].startswith('step 2: loss is nan') and close(r['spoilt'], train(Toy(), steps=1))
+    for r in two[1]: assert r['error'].startswith('step 2: loss is nan') and close(r['spoilt'], train(Toy(), train_steps=1))
 
 def test_batch_that_two_processes_cannot_share():
     from vader_nb.trainer import split_batch
