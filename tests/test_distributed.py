@@ -3,7 +3,8 @@ import json, math, os, signal, socket, subprocess, sys
 import pytest, torch
 from dataclasses import replace
 from vader_nb.callbacks import JSONLog, read_log
-from vader_nb.trainer import Training, fit
+from vader_nb.trainer import fit
+from vader_nb.training import Training
 
 PROMPTS = ['a', 'b', 'c', 'rare d', 'e', 'f']
 TRAINING = Training(batch_size=4, lr=.05, weight_decay=.1, save_every=2)
@@ -101,7 +102,7 @@ def test_nan_in_one_process_stops_both(two):
     for r in two[1]: assert r['error'].startswith('step 2: loss is nan') and close(r['spoilt'], train(Toy(), train_steps=1))
 
 def test_batch_that_two_processes_cannot_share():
-    from vader_nb.trainer import split_batch
+    from vader_nb.batches import split_batch
     with pytest.raises(ValueError, match='give a multiple of 2'): split_batch(3, 1, num_processes=2)
 
 

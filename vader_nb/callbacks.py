@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import Callable
 import json, torch
 from tqdm.auto import tqdm
-from .trainer import check_count, check_file
+from .trainer import check_file
+from .training import check_count
 from .video import atomic_path, check_out_dir, check_pixels, contact_sheet, write_image, write_video
 
 # %% ../nbs/core/callbacks.ipynb #2b2cd544

@@ -10,8 +10,7 @@ import json, re, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .inputs import load_model, parse_grad_steps, parse_reward, sampler_of
-from ..console import check_least, option, out_folder, run_command
+from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
 from ..names import unknown
 
 # %% ../../nbs/commands/align.ipynb #026e2fc2
@@ -68,14 +67,16 @@ def savings_of(
     "A set of savings by name, with what was given beside it"
     from vader_nb.savings.rollout import SAVINGS
     if a.savings not in SAVINGS: raise unknown("savings", a.savings, SAVINGS)
-    given = {k: getattr(a, k) for k in ("updates_per_rollout", "draws", "reuse") if getattr(a, k) is not None}
-    if a.same_noise: given["fresh_noise"] = False
+    told = given(a, "updates_per_rollout", "draws", "reuse")
+    if a.same_noise: told["fresh_noise"] = False
     if a.guidance_interval:
         found = re.fullmatch(r"(\d*\.?\d+)-(\d*\.?\d+)", a.guidance_interval)
-        if not found: raise ValueError(f"guidance_interval={a.guidance_interval!r}: give two fractions of the sampling, such as 0.2-0.8")
-        given["guidance_interval"] = float(found[1]), float(found[2])
-    return replace(SAVINGS[a.savings], **given)
+        if not found: raise ValueError(
+            f"guidance_interval={a.guidance_interval!r}: give two fractions of the sampling, such as 0.2-0.8")
+        told["guidance_interval"] = float(found[1]), float(found[2])
+    return replace(SAVINGS[a.savings], **told)
 
+# %% ../../nbs/commands/align.ipynb #4b45e571
 def groups_of(
     a: AlignOptions,
 ) -> dict:              # method, lora, savings, training: arguments of `align`
@@ -83,7 +84,8 @@ def groups_of(
     from vader_nb.lora import Lora
     from vader_nb.methods.vader import Vader
     from vader_nb.rewards.core import distance_to, maximise
-    from vader_nb.trainer import Training
+    from vader_nb.sampling import parse_grad_steps
+    from vader_nb.training import Training
     form = maximise if a.target is None else distance_to(a.target, a.target_weight)
     training = Training(a.batch_size, a.gradient_accumulation_steps, a.lr, a.weight_decay, a.max_grad_norm or None, a.seed,
                         a.checkpoint or Path(a.out)/"checkpoint.pt", a.save_every, a.mixed_precision)
@@ -112,7 +114,7 @@ def _callbacks(a, pipe, out, shown):
     from vader_nb.sampling import sample_videos
     calls = [Progress(desc="aligning"), JSONLog(out/"log.jsonl")]
     if a.tensorboard: calls.append(TensorBoard(out/"tensorboard"))
-    look = lambda: sample_videos(pipe, shown, a.seed, **sampler_of(a))
+    look = lambda: sample_videos(pipe, shown, a.seed, **given(a, *SAMPLER))
     if a.samples_every: calls.append(Samples(look, a.samples_every, out/"samples", shown))
     return tuple(calls)
 
@@ -122,7 +124,7 @@ def _run_align(a, groups, pipe, reward, train, shown, out):
     checkpoint = Path(groups["training"].checkpoint)
     if checkpoint.exists(): print(f"going on from {checkpoint}")
     calls = _callbacks(a, pipe, out, shown)
-    return align(pipe, reward, train, a.train_steps, **groups, callbacks=calls, any_world=a.any_world, **sampler_of(a))
+    return align(pipe, reward, train, a.train_steps, **groups, callbacks=calls, any_world=a.any_world, **given(a, *SAMPLER))
 
 # %% ../../nbs/commands/align.ipynb #66babb9e
 def _evaluate(a, run, groups):
@@ -136,6 +138,7 @@ def _evaluate(a, run, groups):
                                 **asdict(run.sampler)) for k, p in groups.items()}
     return measure(0., "before"), measure(1., "after")
 
+# %% ../../nbs/commands/align.ipynb #b0e6d9d2
 def _write_curve(run, path):
     from matplotlib.figure import Figure
     from vader_nb.callbacks import plot_log
@@ -182,8 +185,11 @@ def run_align(
     a: AlignOptions,    # of the command
 ):
     "The work of `vader_align`; what it computes is on disk before anything that can fail comes after it"
-    start, reward, (train, prompts, shown), groups = time.time(), parse_reward(a.reward), _train_and_test(a), groups_of(a)
-    pipe = load_model(a)
+    from vader_nb.models.load import load_pipeline
+    from vader_nb.rewards.load import load_reward
+    quiet()
+    start, reward, (train, prompts, shown), groups = time.time(), load_reward(a.reward), _train_and_test(a), groups_of(a)
+    pipe = load_pipeline(a.model, dtype=a.dtype, device=a.device)
     if hasattr(pipe, "device"): reward.to(pipe.device)
     with out_folder(a.out) as out:
         run = _run_align(a, groups, pipe, reward, train, shown, out)

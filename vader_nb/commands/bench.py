@@ -24,7 +24,9 @@ from ..prompts import load_prompts, sample_prompts
 from ..rewards.load import load_reward
 from ..savings.rollout import EXACT, FAST, NONE, Savings, averaged, rollout
 from ..savings.timing import interleaved, step_parts
-from ..trainer import Training, batch_at, fit
+from ..batches import batch_at
+from ..trainer import fit
+from ..training import Training
 from ..video import atomic_path
 
 # %% ../../nbs/commands/bench.ipynb #8b4a9833
@@ -110,6 +112,7 @@ def _pipeline_and_loss(name, seed, r, settings):
     params, savings = add_lora(pipe, 8, seed=seed), _savings_of(name)
     return pipe, params, racer_loss(pipe, r.reward, savings, name == "official", **settings), savings.updates_per_rollout
 
+# %% ../../nbs/commands/bench.ipynb #e77bb2d6
 def run_leg(
     name: str,                  # of the racer, in `RACERS`
     seed: int,                  # of everything random in the training
@@ -186,6 +189,7 @@ def _points(name, updates, clock, n_points, budget):
     if name != "official": n, k = max(1, int(budget*n*clock["official"]/clock[name])), 2*n_points
     return sorted({-(-n*i//k) for i in range(1, k + 1)})
 
+# %% ../../nbs/commands/bench.ipynb #7bddac16
 def race(
     out: str | Path,                # folder; finished legs in it are read, unfinished ones continued
     r: Race,                        # objective and prompts

@@ -9,8 +9,7 @@ __all__ = ['SampleOptions', 'sample', 'vader_sample']
 import re
 from dataclasses import dataclass
 
-from .inputs import load_model, sampler_of
-from ..console import check_least, option, out_folder, run_command
+from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
 
 # %% ../../nbs/commands/sample.ipynb #bfa1bbfb
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ def _prompts_to_sample(a):
     from vader_nb.pipeline import check_prompts
     from vader_nb.pictures import load_image_prompts
     from vader_nb.prompts import load_prompts
-    given = [k for k in ("prompt", "prompts", "image") if getattr(a, k)]
-    if len(given) != 1: raise ValueError(
+    told = [k for k in ("prompt", "prompts", "image") if getattr(a, k)]
+    if len(told) != 1: raise ValueError(
         "give either --prompt (your own text), --prompts (a set or a file) or --image (pictures to continue)")
     if a.chunks > 1 and not a.image: raise ValueError(
         "--chunks continues a picture several times: give --image, and a model such as tiny-i2v or svd")
@@ -56,6 +55,7 @@ def _prompts_to_sample(a):
     else: prompts = load_prompts(a.prompts, a.split, a.n, a.seed)
     return [p for p in prompts for _ in range(a.per_prompt)]
 
+# %% ../../nbs/commands/sample.ipynb #ebb641b5
 def _drawing(a, pipe, prompts):
     "What draws the videos, after a check that the model can continue these pictures or draw these texts"
     from vader_nb.methods.long_video import sample_long
@@ -63,7 +63,7 @@ def _drawing(a, pipe, prompts):
     if a.image and not hasattr(pipe, "encode_images"): raise ValueError(
         f"{pipe.name} draws texts: give --prompt; pictures are continued by tiny-i2v, svd and svd-xt")
     if not a.image and hasattr(pipe, "encode_images"): raise ValueError(f"{pipe.name} continues pictures: give --image")
-    settings = sampler_of(a)
+    settings = given(a, *SAMPLER)
     sampler_settings(pipe, **settings)
     if a.image: return lambda: sample_long(pipe, prompts, a.chunks, a.seed, a.batch_size, progress=True, **settings)
     pipe.encode_prompt(prompts)
@@ -78,12 +78,22 @@ def _show_scale(frames, side=128):
     "Enlarge small videos to about `side` pixels, leave large ones"
     return max(1, round(side/frames.shape[-2]))
 
+def _load_model(a):
+    "The base model, with the LoRA if there is one"
+    from vader_nb.lora import load_lora
+    from vader_nb.models.load import load_pipeline
+    quiet()
+    pipe = load_pipeline(a.model, dtype=a.dtype, device=a.device)
+    if a.lora: load_lora(pipe, a.lora, a.lora_scale)
+    return pipe
+
+# %% ../../nbs/commands/sample.ipynb #de693170
 def sample(
     a: SampleOptions,   # of the command
 ):
     "The work of `vader_sample`; everything that can be refused is refused before the folder is made"
     from vader_nb.video import contact_sheet, write_image, write_video
-    prompts, pipe = _prompts_to_sample(a), load_model(a)
+    prompts, pipe = _prompts_to_sample(a), _load_model(a)
     draw = _drawing(a, pipe, prompts)
     with out_folder(a.out) as out:
         videos = draw()

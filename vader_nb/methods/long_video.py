@@ -25,7 +25,7 @@ from ..rewards.clip import image_embeds, load_clip
 from ..pipeline import check_prompts
 from ..prompts import texts_of
 from ..sampling import seeded
-from ..trainer import Training
+from ..training import Training
 from ..savings.rollout import NONE, Savings, sample_thriftily
 from ..world import FRAMES, parse_caption, read_oracles, segment
 
@@ -35,12 +35,15 @@ def first_images(
     image,                      # an `ImagePrompt` or a list of them, or pixels (3, H, W) or (B, 3, H, W) in [0, 1]
 ) -> torch.Tensor:              # (B, 3, H, W) of the model's size
     "The pictures to continue; TypeError or ValueError for what is none"
-    if not hasattr(pipe, "encode_images"): raise TypeError(f"{pipe.name} does not continue pictures; load tiny-i2v, svd or svd-xt")
-    if isinstance(image, torch.Tensor): image = [ImagePrompt("picture", x) for x in (image[None] if image.ndim == 3 else image)]
+    if not hasattr(pipe, "encode_images"): raise TypeError(
+        f"{pipe.name} does not continue pictures; load tiny-i2v, svd or svd-xt")
+    if isinstance(image, torch.Tensor):
+        image = [ImagePrompt("picture", x) for x in (image[None] if image.ndim == 3 else image)]
     prompts = [image] if isinstance(image, ImagePrompt) else list(image)
     if not prompts: raise ValueError("no picture to continue: give at least one")
     return torch.stack([fit_image(p.image.float(), pipe.size) for p in check_prompts(prompts, pictures=True)]).to(pipe.device)
 
+# %% ../../nbs/methods/long_video.ipynb #78a224c5
 @dataclass(frozen=True)
 class Chain:
     "How chunks are chained, and which ways the gradient takes"
@@ -58,11 +61,12 @@ class Chain:
     @property
     def chosen(self): return set(range(self.chunks) if self.grad_chunks is None else self.grad_chunks)
 
+# %% ../../nbs/methods/long_video.ipynb #e07d142e
 @contextmanager
 def constant(
     pipe,                       # any pipeline, such as one with a LoRA
 ):
-    "The denoiser's weights are constants inside the block: gradients pass through, none arrives at them, also if the forward pass is computed again later"
+    "The denoiser's weights are constants inside: gradients pass through, none arrives, also if the forward pass is computed again"
     same = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in pipe.denoiser.parameters()}
     same |= {id(b): b for b in pipe.denoiser.buffers()}
     with replaced(pipe, denoiser=copy.deepcopy(pipe.denoiser, same)): yield       # other modules around the same memory
@@ -74,6 +78,7 @@ def _around_chunk(pipe, chain, c):
     return (offload_graph(min_bytes=0)(pipe, None) if waits else nullcontext(),
             nullcontext() if c in chain.chosen else constant(pipe))
 
+# %% ../../nbs/methods/long_video.ipynb #4f498833
 def autoregressive_sample(
     pipe,                                   # image to video: "tiny-i2v", "svd", "svd-xt"
     image,                                  # what to continue: `ImagePrompt`s, or pixels (3, H, W) or (B, 3, H, W) in [0, 1]
@@ -132,6 +137,7 @@ def same_as_first(
     same = {k: torch.tensor([name == given[i//F][k] for i, name in enumerate(now[k])]).view(B, F) for k in ("colour", "shape", "background")}
     return same | dict(all=torch.stack(list(same.values())).all(0))
 
+# %% ../../nbs/methods/long_video.ipynb #1db9ca8d
 @torch.no_grad()
 def drift_curves(
     frames: torch.Tensor,       # pixels (B, F, 3, 32, 32) in [0, 1]
@@ -158,10 +164,12 @@ def straddling_windows(
     "Windows of a long video whose frames come from more than one chunk; ValueError for lengths that do not fit"
     n = chunks*(num_frames - 1) + 1
     if chunks < 2: raise ValueError(f"chunks={chunks}: a single chunk has no border")
-    if length % 2 or not 2 <= length <= num_frames: raise ValueError(f"length={length}: give an even number of frames from 2 to {num_frames}, the length of a chunk")
+    if length % 2 or not 2 <= length <= num_frames: raise ValueError(
+        f"length={length}: give an even number of frames from 2 to {num_frames}, the length of a chunk")
     borders = [list(range(b - length//2 + 1, b + length//2 + 1)) for b in range(num_frames - 1, n - 1, num_frames - 1)]
     return [*borders, [*range(length//2), *range(n - length//2, n)], [i*(n - 1)//(length - 1) for i in range(length)]]
 
+# %% ../../nbs/methods/long_video.ipynb #d23a0220
 def over_windows(
     reward: Reward,                 # of short videos
     windows: list[list[int]],       # frame numbers; all of one length
@@ -172,12 +180,14 @@ def over_windows(
     reward, last, half = as_reward(reward), max(max(w) for w in windows), len(windows[0])//2
     @reads_pictures
     def mean(frames, prompts):
-        if frames.shape[1] <= last: raise ValueError(f"the windows reach to frame {last}, this video has {frames.shape[1]}: give videos of as many chunks as the windows are for")
+        if frames.shape[1] <= last: raise ValueError(
+            f"the windows reach to frame {last}, this video has {frames.shape[1]}: give videos of as many chunks as the windows are for")
         x = torch.cat([frames[:, w] for w in windows])
         if given: x = torch.cat([x[:, :half].detach(), x[:, half:]], 1)
         return reward(x, list(prompts)*len(windows)).view(len(windows), -1).mean(0)
     return Reward(mean, name or reward.name)
 
+# %% ../../nbs/methods/long_video.ipynb #f0d9fb2e
 def half_masks(
     grid: tuple[int, int, int],     # tokens of a window: in time, rows, columns
 ) -> list:                          # masks for `vjepa_reward`

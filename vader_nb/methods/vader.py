@@ -20,7 +20,8 @@ from ..rewards.core import Reward, check_worlds, maximise, reward_loss
 from ..rewards.load import load_reward
 from ..sampling import SamplerSettings, choose_frames, plain_rollout, sample_videos, sampler_settings
 from ..savings.rollout import NONE, Savings, averaged, rollout
-from ..trainer import Training, fit, plain
+from ..trainer import fit
+from ..training import Training, plain
 from ..video import atomic_path, before_after, check_out_dir, show_pair, write_image, write_video
 
 # %% ../../nbs/methods/vader.ipynb #3b89b734
@@ -151,6 +152,7 @@ def _options(pipe, reward, sampler, **groups):
     "What was asked for, as plain data: for the checkpoint, the log and whoever reads the LoRA later"
     return dict(model=pipe.name, reward=reward.name, sampler=plain(sampler), **{k: plain(v) for k, v in groups.items()})
 
+# %% ../../nbs/methods/vader.ipynb #8ab58188
 def align(
     pipe: VideoPipeline,            # base model; gets a LoRA, its own weights stay as they are
     reward,                         # a `Reward`, a name, a sum such as "tiny-aesthetic + 0.5*green", or any (frames, prompts) -> (B,)

@@ -7,12 +7,11 @@ __all__ = ['MODELS', 'FOLDERS', 'load_pipeline']
 
 # %% ../../nbs/models/load.ipynb #e5e6b955
 import json
-from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 
 import torch
 
+from ..names import resolve, unknown
 from ..pipeline import VideoPipeline
 
 # %% ../../nbs/models/load.ipynb #c3b0b3e7
@@ -32,13 +31,16 @@ FOLDERS = {  # pipeline class of a folder that diffusers saved -> name of the mo
     "WanPipeline":                  ("wan", "folder_or_hub"),
 }
 
-# %% ../../nbs/models/load.ipynb #c28c057d
-def _no_such_model(name):
-    "The error for a name that is neither a model nor a folder"
-    near = get_close_matches(name, MODELS, n=3, cutoff=.4)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
-    return ValueError(f"unknown model {name!r}{hint} Known models: {', '.join(sorted(MODELS))}; or give a folder that diffusers saved")
+# %% ../../nbs/models/load.ipynb #c7a72740
+_DTYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
+def _check_dtype(dtype):
+    "A type of numbers, given as such or by its name"
+    if isinstance(dtype, torch.dtype): return dtype
+    if dtype not in _DTYPES: raise unknown("dtype", dtype, _DTYPES)
+    return _DTYPES[dtype]
+
+# %% ../../nbs/models/load.ipynb #c28c057d
 def _from_folder(folder):
     "Name of the model in a folder, and the option that says where it is"
     index = Path(folder)/"model_index.json"
@@ -51,6 +53,7 @@ def _from_folder(folder):
     if name == "svd" and not (Path(folder)/"image_encoder").is_dir(): name, option = "tiny-i2v", "folder"
     return name, {option: folder}
 
+# %% ../../nbs/models/load.ipynb #7f02fbad
 def _check_device(device):
     "Refuse a device that is not there"
     kind = torch.device(device).type
@@ -60,15 +63,18 @@ def _check_device(device):
         f"device {str(device)!r}: this machine has no MPS device that PyTorch can use; give device='cpu'")
     return device
 
+# %% ../../nbs/models/load.ipynb #785889a0
 def load_pipeline(
     name: str | Path = "tiny",               # a name of `MODELS`, or a folder in diffusers' layout
-    dtype: torch.dtype = torch.float32,      # of the frozen networks
+    dtype: torch.dtype | str = torch.float32,   # of the frozen networks; or its name: "float32", "float16", "bfloat16"
     device: str = "cpu",                     # where they go
     **options,                               # of the model's own loader
 ) -> VideoPipeline:                          # frozen, in evaluation mode
     "Load a base model; raises ValueError or FileNotFoundError, saying what was given and what is allowed"
     _check_device(device)
-    if str(name) not in MODELS and Path(name).is_dir(): name, where = _from_folder(name); options |= where
-    if str(name) not in MODELS: raise _no_such_model(str(name))
-    module, function = MODELS[str(name)].split(":")
-    return getattr(import_module(module), function)(dtype=dtype, device=device, **options)
+    dtype = _check_dtype(dtype)
+    if str(name) not in MODELS and Path(name).is_dir():
+        name, where = _from_folder(name)
+        options |= where
+    if str(name) not in MODELS: raise unknown("model", str(name), MODELS, "a folder that diffusers saved")
+    return resolve(MODELS[str(name)])(dtype=dtype, device=device, **options)

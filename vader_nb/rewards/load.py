@@ -6,7 +6,9 @@
 __all__ = ['CLOSED_FORMS', 'PUBLISHED', 'TOYS', 'REWARDS', 'DOWNLOADS', 'load_reward']
 
 # %% ../../nbs/rewards/load.ipynb #b7c3cdd4
-import re
+import re, sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 from ..names import resolve, unknown
 from .core import Reward, as_reward
@@ -93,12 +95,31 @@ def _parse(text):
         at = m.end()
     return terms
 
+# %% ../../nbs/rewards/load.ipynb #cc6239f9
+def _import_file(path):
+    "Import a Python file as Python would: under its name, with its folder on the path"
+    folder = str(Path(path).resolve().parent)
+    if folder not in sys.path: sys.path.insert(0, folder)
+    spec = spec_from_file_location(Path(path).stem, path)
+    sys.modules[spec.name] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+def _from_file(text):
+    "The function that `file.py:function` names; raises FileNotFoundError or ValueError"
+    path, _, name = text.rpartition(":")
+    if not Path(path).is_file(): raise FileNotFoundError(f"reward {text!r}: there is no file {path}")
+    module = _import_file(path)
+    if not hasattr(module, name): raise ValueError(f"reward {text!r}: {path} defines no {name!r}")
+    return getattr(module, name)
+
 # %% ../../nbs/rewards/load.ipynb #cb855a94
 def load_reward(
-    reward, # a name of `REWARDS`, a sum like `"0.5*tiny-aesthetic + green"`, a `Reward`, or `(frames, prompts) -> (B,)`
+    reward, # a name of `REWARDS`, a sum like `"0.5*tiny-aesthetic + green"`, `"file.py:function"`, a `Reward`, or `(frames, prompts) -> (B,)`
     **options, # options of a reward given by one name, such as `model=` of "aesthetic"
 ) -> Reward:
     "A frozen, checked reward; raises ValueError for an unknown name, with the nearest ones"
+    if isinstance(reward, str) and ".py:" in reward: reward = _from_file(reward)
     if isinstance(reward, str):
         terms = _parse(reward)
         if len(terms) > 1 and options: raise ValueError(

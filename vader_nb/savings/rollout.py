@@ -73,6 +73,7 @@ def guidance_at(
     "Guidance scale of a step, when only an interval of steps is guided (Kynkaanniemi et al., 2024)"
     return scale if interval[0] <= i/num_steps < interval[1] else 1.
 
+# %% ../../nbs/savings/rollout.ipynb #c135c2af
 def _level(scheduler, t):
     "Share of signal (alpha bar) at a timestep, and the factor that brings latents to unit variance, as a v-prediction sees them"
     if not isinstance(scheduler, EulerDiscreteScheduler): return scheduler.alphas_cumprod[t], 1.
@@ -99,6 +100,7 @@ def _check_start(start, num_steps, first):
     if not 0 <= start < num_steps: raise ValueError(f"start={start}: sampling has steps 0 to {num_steps - 1}")
     if first < start: raise ValueError(f"step {first} should carry gradient, but sampling begins at step {start}")
 
+# %% ../../nbs/savings/rollout.ipynb #d81d1027
 def sample_thriftily(
     pipe: VideoPipeline,                # any pipeline of the protocol
     cond: Condition,                    # what to draw, B videos
@@ -155,6 +157,7 @@ class Kept:
     @property
     def were_last(self): return self.steps == list(range(self.steps[0], self.num_steps))
 
+# %% ../../nbs/savings/rollout.ipynb #a2876454
 class ThriftyRollout:
     "A rollout that saves work; called again with the same batch, it does only the gradient steps again, if they are the last ones"
     def __init__(self, pipe, savings):
