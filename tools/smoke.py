@@ -15,9 +15,9 @@ def every_module():
 def aligned(folder):
     "Two updates of the tiny model, saved"
     from vader_nb import align, load_pipeline, load_prompts
-    from vader_nb.methods.vader import Training
+    from vader_nb.trainer import Training
     pipe = load_pipeline('tiny')
-    run = align(pipe, 'tiny-aesthetic', load_prompts('tiny')[:4], train_steps=2, training=Training(batch_size=2, lr=1e-3), num_inference_steps=4)
+    run = align(pipe, 'tiny-aesthetic', load_prompts('tiny')[:4], train_steps=2, training=Training(batch_size=2, lr=1e-3), callbacks=(), num_inference_steps=4)
     assert len(run.log) == 2 and all(r['loss'] == r['loss'] for r in run.log)
     run.save(folder)
     print(f'two updates, loss {run.log[0]["loss"]:.4f} and {run.log[1]["loss"]:.4f}')
@@ -28,13 +28,13 @@ def stock_lora(pipe, folder):
     import torch
     from diffusers import UNet3DConditionModel
     from diffusers.loaders import PeftAdapterMixin
-    stock = UNet3DConditionModel.from_config(pipe.unet.config)
-    state = {k.replace('.base_layer', ''): v for k, v in pipe.unet.state_dict().items() if 'lora_' not in k}
-    stock.load_state_dict(state)
+    stock = UNet3DConditionModel.from_config(pipe.denoiser.config)
+    state = {k.replace('.base_layer', ''): v for k, v in pipe.denoiser.state_dict().items() if 'lora_' not in k}
+    stock.eval().load_state_dict(state)
     stock.__class__ = type('UNet3DConditionModel', (PeftAdapterMixin, UNet3DConditionModel), {})
     latents, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, stock.config.cross_attention_dim)
     with torch.no_grad():
-        ours, plain = pipe.unet(latents, 10, text).sample, stock(latents, 10, text).sample
+        ours, plain = pipe.denoiser(latents, 10, text).sample, stock(latents, 10, text).sample
         stock.load_lora_adapter(str(Path(folder)/'pytorch_lora_weights.safetensors'), prefix='unet')
         theirs = stock(latents, 10, text).sample
     assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(plain, theirs, atol=1e-6)
