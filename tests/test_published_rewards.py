@@ -8,7 +8,7 @@ from torch import nn
 from vader_nb.rewards.load import CLOSED_FORMS, DOWNLOADS, REWARDS, TOYS, load_reward
 from vader_nb.rewards.clip import OPENAI_CLIP, tiny_tokenizer
 from vader_nb.rewards.preference import VIT_H
-from vader_nb.rewards.sizes import LAION_HEAD, PUBLISHED, save_hub, toy_videomae, toy_yolos, write_published
+from vader_nb.rewards.sizes import LAION_FILE, PUBLISHED, save_hub, toy_videomae, toy_yolos, write_published
 
 FILES = ('hpsv2', 'hpsv2.1', 'viclip', 'vjepa1')                  # published as files of torch.save, the others as hub folders
 FOLDERS = [n for n in PUBLISHED if n not in FILES]
@@ -123,7 +123,7 @@ def test_pickled_folder(name, repository, tmp_path):
 
 def test_pickled_head(repository, tmp_path):
     file, load = publish('aesthetic', repository)
-    torch.save(Evil(tmp_path/'ran'), file.with_name(LAION_HEAD))
+    torch.save(Evil(tmp_path/'ran'), file.with_name(LAION_FILE))
     with pytest.raises(ValueError, match='so it is refused'): load()
     assert not (tmp_path/'ran').exists()
 

@@ -9,7 +9,8 @@ from transformers import CLIPConfig, CLIPModel
 from vader_nb.rewards.aesthetic import aesthetic_reward
 from vader_nb.rewards.clip import image_embeds, normalise, resize_squash
 from vader_nb.rewards.core import maximise, reward_loss
-from vader_nb.rewards.preference import (aesthetic_hps_goal, aesthetic_hps_loss, aesthetic_hps_reward, convert_open_clip, hps_loss, hps_reward,
+from vader_nb.rewards.open_clip import convert_open_clip
+from vader_nb.rewards.preference import (aesthetic_hps_goal, aesthetic_hps_loss, aesthetic_hps_reward, hps_loss, hps_reward,
                                          ids_embeds, pickscore_loss, pickscore_reward, resize_unclamped)
 
 def _tolerances(case):

@@ -32,9 +32,10 @@ class TrainTinyOptions:
 # %% ../../nbs/commands/train_tiny.ipynb #87b8f51f
 def _train_part(a, out):
     "Train the VAE or the UNet; returns the log"
+    from dataclasses import replace
     from diffusers import AutoencoderKL
     from vader_nb.hub import weights_folder
-    from vader_nb.tiny.t2v import SECOND_CYCLE, load_tiny_networks, save_tiny, train_unet
+    from vader_nb.tiny.t2v import FIRST_CYCLE, SECOND_CYCLE, load_tiny_networks, save_tiny, train_unet
     from vader_nb.tiny.vae import finish_vae, train_vae
     keys = ("train_steps", "batch_size", "lr", "n_videos") + (("eval_every", "n_eval") if a.part == "unet" else ())
     given = {k: getattr(a, k) for k in keys if getattr(a, k) is not None}
@@ -43,9 +44,12 @@ def _train_part(a, out):
         finish_vae(vae, out/"vae")
     else:
         import torch
-        vae = AutoencoderKL.from_pretrained(a.vae or weights_folder("tiny")/"vae", torch_dtype=torch.float32).eval().requires_grad_(False)
-        if a.init: given = {**SECOND_CYCLE, **given, "init": load_tiny_networks(a.init)[0]}
-        model, log = train_unet(vae, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
+        vae = AutoencoderKL.from_pretrained(a.vae or weights_folder("tiny")/"vae", torch_dtype=torch.float32)
+        vae = vae.eval().requires_grad_(False)
+        cycle = {k: given.pop(k) for k in ("train_steps", "lr") if k in given}
+        if a.init: given["init"] = load_tiny_networks(a.init)[0]
+        cycle = replace(SECOND_CYCLE if a.init else FIRST_CYCLE, **cycle)
+        model, log = train_unet(vae, cycle, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
         save_tiny(model, vae, log, out)
     return log
 

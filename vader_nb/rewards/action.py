@@ -4,28 +4,21 @@
 
 # %% auto #0
 __all__ = ['VIDEOMAE', 'resize_centre', 'resize_square', 'sample_frames', 'match_label', 'load_videomae', 'class_names',
-           'action_logits', 'action_reward', 'action_loss', 'make_tiny_videomae', 'MotionPool', 'judge_action',
-           'train_tiny_videomae']
+           'action_logits', 'action_reward', 'action_loss']
 
 # %% ../../nbs/rewards/action.ipynb #6d5065a3
 import re
-from pathlib import Path
 from difflib import get_close_matches
 from typing import Callable
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from tqdm.auto import tqdm
-from transformers import VideoMAEConfig, VideoMAEForVideoClassification
+from transformers import VideoMAEForVideoClassification
 
-from ..checkpoints import load_state, save_state
 from ..hub import load_pretrained, read_config, weights_folder
-from .clip import imagenet_normalise, spoil
+from .clip import imagenet_normalise
 from .core import Reward, scorer_name
-from ..tiny.vae import reconstruct
-from ..world import FRAMES, MOTIONS, SIZE, parse_caption, render, split_captions
 
 # %% ../../nbs/rewards/action.ipynb #5b7ff89b
 def resize_centre(
@@ -44,7 +37,8 @@ def resize_square(
     size: int,       # wanted height and width
 ) -> Tensor:         # (N, 3, size, size) in [0, 1]
     "The preprocessing of the official VADER script: bilinear, without keeping the aspect"
-    return images if tuple(images.shape[-2:]) == (size, size) else F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    if tuple(images.shape[-2:]) == (size, size): return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 # %% ../../nbs/rewards/action.ipynb #877f11ae
 def sample_frames(
@@ -56,9 +50,10 @@ def sample_frames(
     return frames if f == n else frames[:, [int((2*i + 1)*f/(2*n)) for i in range(n)]]
 
 # %% ../../nbs/rewards/action.ipynb #70ea236f
-_STOP = {"a", "an", "the", "of", "in", "on", "at", "is", "are", "and", "with", "person", "man", "woman", "someone", "people"}
+_ARTICLES = {"a", "an", "the"}
+_STOP = _ARTICLES | set("of in on at is are and with person man woman someone people".split())
 
-def _words(text): return [w for w in re.findall(r"[a-z0-9]+", text.lower().replace("'", "")) if w not in ("a", "an", "the")]
+def _words(text): return [w for w in re.findall(r"[a-z0-9]+", text.lower().replace("'", "")) if w not in _ARTICLES]
 
 def _holds(words, part): return any(words[i:i+len(part)] == part for i in range(len(words) - len(part) + 1))
 
@@ -68,7 +63,8 @@ def _share(words, label):
     return sum(bool(get_close_matches(w, words, 1, .75)) for w in telling)/len(telling)
 
 def _refuse(prompt, how, names):
-    raise ValueError(f"{how} {prompt!r}; nearest: {', '.join(map(repr, names)) or 'none'}: name the action in the words of a class, or give label=")
+    raise ValueError(f"{how} {prompt!r}; nearest: {', '.join(map(repr, names)) or 'none'}: "
+                     "name the action in the words of a class, or give label=")
 
 # %% ../../nbs/rewards/action.ipynb #0aa2ba5e
 def match_label(
@@ -80,7 +76,8 @@ def match_label(
     words, split = _words(prompt), [_words(l) for l in labels]
     same = [i for i, l in enumerate(split) if l == words]
     inside = same or [i for i, l in enumerate(split) if l and _holds(words, l)]
-    inside = [i for i in inside if not any(len(split[j]) > len(split[i]) and _holds(split[j], split[i]) for j in inside)]
+    longer = lambda i, j: len(split[j]) > len(split[i]) and _holds(split[j], split[i])
+    inside = [i for i in inside if not any(longer(i, j) for j in inside)]
     if len(inside) == 1: return inside[0]
     if inside: _refuse(prompt, "more than one class fits", [labels[i] for i in inside])
     shares = [_share(words, l) if l else 0. for l in split]
@@ -88,14 +85,15 @@ def match_label(
     top = [i for i, v in enumerate(shares) if v == best > .5]
     top = [i for i in top if not any(set(split[i]) < set(split[j]) for j in top)]
     if len(top) == 1: return top[0]
-    near = [labels[i] for i in sorted(range(len(labels)), key=lambda i: -shares[i])[:3] if shares[i] > 0] or get_close_matches(prompt, labels, 3, 0.)
+    best3 = sorted(range(len(labels)), key=lambda i: -shares[i])[:3]
+    near = [labels[i] for i in best3 if shares[i] > 0] or get_close_matches(prompt, labels, 3, 0.)
     _refuse(prompt, "more than one class fits" if best > .5 else "no class fits", near)
 
 # %% ../../nbs/rewards/action.ipynb #674031c8
 def load_videomae(
-    name,                             # "tiny", a folder in transformers' format, or a hub id such as "MCG-NJU/videomae-base-finetuned-kinetics"
+    name,  # "tiny", a folder in transformers' format, or a hub id such as "MCG-NJU/videomae-base-finetuned-kinetics"
 ) -> VideoMAEForVideoClassification:  # float32, frozen, in evaluation mode
-    "Load a VideoMAE classifier from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
+    "Load a VideoMAE classifier from safetensors; raises FileNotFoundError or ValueError"
     name = weights_folder("videomae") if name == "tiny" else name
     return load_pretrained(VideoMAEForVideoClassification, name, read_config(name, "videomae"))
 
@@ -119,7 +117,7 @@ VIDEOMAE = "MCG-NJU/videomae-base-finetuned-kinetics"
 def action_reward(
     model=VIDEOMAE,          # a folder or hub id, "tiny", or the module itself
     label: str = None,       # one class for all prompts; None: the class that each prompt names
-    resize: Callable = resize_centre,   # `resize_centre` as the classifier was published, or `resize_square` as in the official script
+    resize: Callable = resize_centre,   # as the classifier was published; or `resize_square`, as in the official script
     log: bool = False,       # log-probability instead of the probability: its gradient does not vanish at a wrong video
     name: str = None,        # in logs and errors; None: "action" or "tiny-action"
 ) -> Reward:                 # scores (B,): the probability of the class, in [0, 1] (or its logarithm)
@@ -139,88 +137,3 @@ def action_loss(
 ) -> Tensor:          # scalar: their cross-entropy
     "The paper's loss form of this reward: the mean of -log p"
     return -scores.clamp(min=torch.finfo(scores.dtype).tiny).log().mean()
-
-# %% ../../nbs/rewards/action.ipynb #45cb55a1
-def make_tiny_videomae(
-    seed: int = 0,                    # of the initial weights
-) -> VideoMAEForVideoClassification:  # 0.12 M parameters, float32, in training mode
-    "A VideoMAE that tells the motions of the tiny world"
-    torch.manual_seed(seed)
-    return VideoMAEForVideoClassification(VideoMAEConfig(
-        image_size=SIZE, patch_size=8, num_frames=FRAMES, tubelet_size=2, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192,
-        initializer_range=.1, use_mean_pooling=True, id2label=dict(enumerate(MOTIONS)), label2id={m: i for i, m in enumerate(MOTIONS)}))
-
-class MotionPool:
-    "Videos with the number of their motion, half of them seen through the tiny VAE; `refill` draws new ones"
-    def __init__(self,
-        captions: list[str],         # to draw from
-        generator: torch.Generator,  # of everything
-        n: int = 384,                # videos at a time
-    ):
-        self.captions, self.generator, self.n = captions, generator, n
-        self.vae = AutoencoderKL.from_pretrained(weights_folder("tiny")/"vae", torch_dtype=torch.float32).eval()
-
-    def refill(self):
-        "Draw, and send half of the videos through the VAE"
-        texts = [self.captions[i] for i in torch.randint(len(self.captions), (self.n,), generator=self.generator).tolist()]
-        self.labels = torch.tensor([MOTIONS.index(parse_caption(t)["motion"]) for t in texts])
-        self.frames = render(texts, self.generator)[0]
-        for half in self.frames[::2].split(16): half[:] = reconstruct(self.vae, half.flatten(0, 1)).unflatten(0, half.shape[:2])
-        return self
-
-    def batch(self, n):
-        "Spoilt videos (n, 8, 3, 32, 32), half of them mirrored so that left is right, and their labels (n,)"
-        i, mirror = torch.randperm(self.n, generator=self.generator)[:n], torch.rand(n, generator=self.generator) < .5
-        frames, labels = self.frames[i], self.labels[i]
-        frames = torch.where(mirror.view(-1, 1, 1, 1, 1), frames.flip(-1), frames)
-        labels = torch.where(mirror & (labels < 2), 1 - labels, labels)       # moving left, moving right
-        return spoil(frames.flatten(0, 1), self.generator).unflatten(0, frames.shape[:2]), labels
-
-# %% ../../nbs/rewards/action.ipynb #314424c8
-def _confuse(model, frames, labels, generator, size=.04):
-    "Push every pixel by up to `size` in the direction that raises the loss"
-    x = frames.clone().requires_grad_()
-    push = torch.autograd.grad(F.cross_entropy(action_logits(model, x), labels), x)[0].sign()
-    return (frames + size*torch.rand(len(x), 1, 1, 1, 1, generator=generator)*push).clamp(0, 1)
-
-@torch.no_grad()
-def judge_action(
-    model: VideoMAEForVideoClassification,  # a classifier of `MOTIONS`
-    frames: Tensor,                         # (N, 8, 3, 32, 32)
-    labels: Tensor,                         # (N,)
-) -> dict[str, float]:                      # share told right, in all and by motion
-    "Accuracy of a motion classifier"
-    right = (action_logits(model.eval(), frames).argmax(1) == labels).float()
-    return dict(accuracy=round(right.mean().item(), 3), **{m: round(right[labels == i].mean().item(), 3) for i, m in enumerate(MOTIONS)})
-
-# %% ../../nbs/rewards/action.ipynb #31eb1552
-def train_tiny_videomae(
-    steps: int = 600,               # optimiser steps; the shipped weights: 600
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` steps
-    seed: int = 0,                  # of weights and data
-    batch_size: int = 32,           # videos a step
-    lr: float = 3e-3,               # peak learning rate of AdamW
-    refill: int = 200,              # steps between new videos
-    n_videos: int = 384,            # videos at a time
-    calm: float = 1.,               # share of the steps before videos are disturbed; 1: never
-    log_every: int = 100,           # steps between measurements on held-out captions
-) -> tuple[VideoMAEForVideoClassification, list[dict]]:   # the trained classifier and its log
-    "Train the tiny VideoMAE; an interrupted run goes on from `checkpoint` exactly"
-    model, g, step, log = make_tiny_videomae(seed), torch.Generator().manual_seed(seed), 0, []
-    pool = MotionPool(split_captions()[0], g, n_videos)
-    held_out = MotionPool(split_captions()[1], torch.Generator().manual_seed(seed + 9), min(160, n_videos)).refill()
-    held_out = held_out.batch(held_out.n)
-    optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(.9, .98), weight_decay=.05)
-    if checkpoint and Path(checkpoint).exists(): step, log = load_state(checkpoint, model=model, optimizer=optimizer, generator=g).values()
-    for step in tqdm(range(step, steps), "tiny VideoMAE", initial=step, total=steps):
-        for group in optimizer.param_groups: group["lr"] = lr*min(1, (step + 1)/100)*(1 - step/steps)
-        if step % refill == 0: pool.refill()
-        frames, labels = pool.batch(batch_size)
-        if step >= calm*steps: frames = _confuse(model, frames, labels, g)
-        loss = F.cross_entropy(action_logits(model.train(), frames), labels)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        optimizer.step(); optimizer.zero_grad()
-        if (step + 1) % log_every == 0 or step + 1 == steps: log.append(dict(step=step + 1, loss=loss.item(), **judge_action(model, *held_out)))
-        if checkpoint and (step + 1) % refill == 0: save_state(checkpoint, model=model, optimizer=optimizer, generator=g, step=step + 1, log=log)
-    return model, log

@@ -109,7 +109,7 @@ def in_dtype(
              for d in (s._parameters, s._buffers) for k, t in d.items() if t is not None]
     try: yield reward.to(dtype)
     finally:
-        for d, k, t, data in saved: t.data = data; d[k] = t
+        for d, k, t, data in saved: t.data, d[k] = data, t
 
 # %% ../../nbs/rewards/contract.ipynb #63c463a2
 class Finding(NamedTuple):
@@ -139,32 +139,50 @@ def _small(promise, measure, tol):
     return Finding(promise, f"{value:.1e}", f"{tol:.0e}", value <= tol)
 
 # %% ../../nbs/rewards/contract.ipynb #96c717c6
+def _distance(scores, other): return ((scores - other).abs()/(1 + scores.abs())).max().item()
+
+def _near(promise, scores, other, tol):
+    "Scores as far from others as is allowed, relative to 1 + |score|"
+    error = _distance(scores, other)
+    return Finding(promise, f"{error:.1e}", f"{tol:.0e}", error <= tol)
+
 @torch.no_grad()
 def _pictures(reward, published, frames, prompts, sizes, tol):
     "Frames of other shapes are scored, as the published scorer does"
     for size in sizes:
         x = resized(frames, size)
         scores, label = reward(x, prompts), f"pictures of {size[0]} x {size[1]}"
-        if published is None: yield Finding(label, "scored", "scored", True); continue
-        error = ((scores - published(x, prompts)).abs()/(1 + scores.abs())).max().item()
-        yield Finding(label + ", as published", f"{error:.1e}", f"{tol:.0e}", error <= tol)
+        if published is None: yield Finding(label, "scored", "scored", True)
+        else: yield _near(label + ", as published", scores, published(x, prompts), tol)
+
+# %% ../../nbs/rewards/contract.ipynb #f5ac1c06
+_BAD_INPUT = {   # what is wrong -> (frames, prompts) -> the call that should be refused
+    "one video without its batch": lambda f, p: (f[0], p),
+    "4 channels": lambda f, p: (torch.cat([f, f[:, :, :1]], 2), p),
+    "pixels in [-1, 1]": lambda f, p: (2*f - 1, p),
+    "NaN": lambda f, p: (f + float("nan"), p),
+    "zero frames": lambda f, p: (f[:, :0], p),
+    "a prompt too few": lambda f, p: (f, p[:-1]),
+    "no prompts": lambda f, p: (f, []),
+}
+
+def _takes(reward, frames, prompts):
+    "Does a call go through?"
+    try: reward(frames, prompts)
+    except (ValueError, TypeError): return False
+    return True
 
 def _refusals(reward, frames, prompts):
     "Bad input is answered by one error, before any work"
-    bad = {"one video without its batch": (frames[0], prompts), "4 channels": (torch.cat([frames, frames[:, :, :1]], 2), prompts),
-           "pixels in [-1, 1]": (2*frames - 1, prompts), "NaN": (frames + float("nan"), prompts), "zero frames": (frames[:, :0], prompts),
-           "a prompt too few": (frames, prompts[:-1]), "no prompts": (frames, [])}
-    taken = []
-    for name, args in bad.items():
-        try: reward(*args); taken.append(name)
-        except (ValueError, TypeError): pass
+    taken = [what for what, spoil in _BAD_INPUT.items() if _takes(reward, *spoil(frames, prompts))]
     return Finding("bad input is refused", f"took {', '.join(taken)}" if taken else "refused", "refused", not taken)
 
+# %% ../../nbs/rewards/contract.ipynb #8dad1a35
 def check_contract(
     reward: Reward,                  # a reward or scorer, in float32; three number formats are tried
     frames: Tensor,                  # (B, F, 3, H, W) in [0, 1], B >= 2 videos that differ
     prompts: list[str],              # B prompts that differ
-    published: Callable = None,      # `(frames, prompts) -> (B,)`: what the published scorer says, with its own preprocessing
+    published: Callable = None,      # `(frames, prompts) -> (B,)`: the published scorer, with its own preprocessing
     sizes: tuple = ((32, 56), (80, 64), (24, 24)),  # (height, width) of the frames to try
     tol: float = 1e-4,               # of the batch tests
     gradient_tol: float = 1e-4,      # of autograd against differences
@@ -177,9 +195,10 @@ def check_contract(
     with torch.no_grad(): scores = reward(frames, prompts)
     findings += _pictures(reward, published, frames, prompts, sizes, published_tol)
     with in_dtype(reward, torch.float64):
-        findings.append(_small("gradient is the derivative", lambda: gradient_error(reward, frames, prompts).max().item(), gradient_tol))
+        error = lambda: gradient_error(reward, frames, prompts).max().item()
+        findings.append(_small("gradient is the derivative", error, gradient_tol))
     with in_dtype(reward, torch.bfloat16), torch.no_grad():
-        findings.append(_small("bfloat16 will do", lambda: ((reward(frames, prompts) - scores).abs()/(1 + scores.abs())).max().item(), half_tol))
+        findings.append(_small("bfloat16 will do", lambda: _distance(scores, reward(frames, prompts)), half_tol))
     broken = [f"{f.promise}: {f.measured} (allowed: {f.allowed})" for f in findings if not f.ok]
     if broken: raise AssertionError(f"reward {reward.name!r} breaks its contract. " + "; ".join(broken))
     return findings

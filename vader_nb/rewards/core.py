@@ -5,17 +5,14 @@
 # %% auto #0
 __all__ = ['per_frame', 'Scorer', 'reads_pictures', 'Reward', 'as_reward', 'map_reward', 'add_rewards', 'scorer_name',
            'check_worlds', 'maximise', 'distance_to', 'reward_loss', 'near_target', 'at_least', 'green_reward',
-           'motion_reward', 'colourfulness_reward']
+           'motion_energy', 'motion_reward', 'colourfulness_reward']
 
 # %% ../../nbs/rewards/core.ipynb #3e208c96
 from pathlib import Path
 from types import CellType, ModuleType
 from typing import Callable, Protocol
-import math
-
-import torch
+import math, torch
 from torch import Tensor, nn
-
 from ..pictures import ImagePrompt
 from ..prompts import texts_of
 from ..video import check_pixels
@@ -92,6 +89,7 @@ def _held(thing, kinds, depth=6, seen=None):
     if isinstance(thing, kinds): return [thing]
     return [x for part in _inside(thing) for x in _held(part, kinds, depth - 1, seen)] if depth else []
 
+# %% ../../nbs/rewards/core.ipynb #e06a8483
 def _declared(fn, networks, name):
     "The networks of a scorer, each once: declared here, or by a reward inside; ValueError for any other"
     inside, rewards = _held(fn, (nn.Module, Reward)), _held(fn, Reward)
@@ -109,8 +107,8 @@ class Reward:
     def __init__(self,
         fn: Scorer,             # the scorer
         name: str = None,       # used in errors and logs; default: the function's own name
-        networks: list = (),    # the `nn.Module`s that `fn` uses: they are frozen and put into eval mode, and `to` moves them
-        scorer: str = None,     # what `load_reward` calls its network, such as "clip" or "tiny-clip"; None: a formula, or your own
+        networks: list = (),    # the modules that `fn` uses: they are frozen, put into eval mode, and moved by `to`
+        scorer: str = None,     # what `load_reward` calls its network, such as "tiny-clip"; None: your own
         leaves: dict = None,    # parts by name, for combinations: leave it alone
     ):
         if not callable(fn): raise TypeError(f"a reward wraps a callable (frames, prompts) -> (B,), got {fn!r:.80}")
@@ -213,7 +211,7 @@ def check_worlds(
     wrong = sorted(s for s in as_reward(reward).scorers if s.startswith("tiny-") != (world == "tiny"))
     if allow or world is None or not wrong: return
     right = [s.removeprefix("tiny-") if world == "published" else f"tiny-{s}" for s in wrong]
-    what = "a published scorer in front of the toy" if world == "tiny" else "a toy scorer in front of the full-size model"
+    what = {"tiny": "a published scorer in front of the toy"}.get(world, "a toy scorer in front of the full-size model")
     raise ValueError(f"{', '.join(map(repr, wrong))}: {what} {pipe.name!r}; "
                      f"give {', '.join(map(repr, right))}, or allow it if this is what you want")
 
@@ -270,13 +268,22 @@ def green_reward() -> Reward: # scores in [-1, 1]
         return (g - (r+b)/2).mean((1,2))
     return Reward(per_frame(green), "green")
 
+# %% ../../nbs/rewards/core.ipynb #c546f41b
+def _mean_square_change(frames): return (frames[:, 1:] - frames[:, :-1]).square().mean((1,2,3,4))
+
+def motion_energy(
+    frames: Tensor, # pixels (B, F, 3, H, W) in [0, 1]
+) -> Tensor: # (B,): 0 for a still; NaN for a single frame, in which there is no motion to measure
+    "Root mean square change of a pixel value from frame to frame, as a measurement"
+    return _mean_square_change(check_pixels(frames).float()).sqrt()
+
 def motion_reward(
     eps: float=1e-6, # added under the root: bounds the gradient at a still video
 ) -> Reward: # scores in [sqrt(eps), 1]: root mean square change of a value between consecutive frames
-    "Frame-difference energy; raises ValueError for a single frame, where there is no motion to measure"
+    "The same as a reward, with a gradient at a still video too; raises ValueError for a single frame"
     def motion(frames, prompts):
         if frames.shape[1] < 2: raise ValueError("reward 'motion': needs at least 2 consecutive frames, got 1")
-        return ((frames[:, 1:] - frames[:, :-1]).square().mean((1,2,3,4)) + eps).sqrt()
+        return (_mean_square_change(frames) + eps).sqrt()
     return Reward(motion)
 
 # %% ../../nbs/rewards/core.ipynb #ebf6352e

@@ -89,6 +89,7 @@ def jpeg_coefficients(
     luma, colour = quantisation_tables(quality)
     return [_quantised(y - 128, luma), _quantised(cb, colour), _quantised(cr, colour)]
 
+# %% ../../nbs/rewards/guards.ipynb #e5373b1f
 def _wide(x):
     "Half precision as float32: bytes and resizing are too fine for it"
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -100,7 +101,7 @@ def jpeg_kilobytes(
     "A smooth estimate of the size of a JPEG file"
     bits, price = 0., lambda q: 2*torch.log2(1 + (q**2 + .01).sqrt() - .1).flatten(1).sum(1)
     for q in jpeg_coefficients(images, quality):
-        mean = q[..., 0, 0].diff(prepend=torch.zeros_like(q[:, :1, 0, 0]))        # coded as a difference to the block before
+        mean = q[..., 0, 0].diff(prepend=torch.zeros_like(q[:, :1, 0, 0]))  # coded as a difference to the block before
         bits = bits + price(q.flatten(2)[..., 1:]) + price(mean)
     return bits/8000
 
@@ -108,7 +109,7 @@ def jpeg_kilobytes(
 def compressibility_reward(
     quality: int = 95,   # of the JPEG file; 95 in Black et al. (2024)
 ) -> Reward:             # scores of at most 0: minus kB a frame; `-compressibility_reward()` asks for large files
-    "Small JPEG files: minus the smooth size, averaged over the frames (Eq. 7); ValueError for a quality outside 1 to 100"
+    "Small JPEG files: minus the smooth size, averaged over the frames (Eq. 7); ValueError for an impossible quality"
     quantisation_tables(quality)
     def compressibility(images, prompts): return -jpeg_kilobytes(_wide(images), quality).to(images.dtype)
     return Reward(per_frame(compressibility), "compressibility")
@@ -136,6 +137,7 @@ def depth_size(
     if keep_aspect: sy = sx = sx if abs(1 - sx) < abs(1 - sy) else sy
     return tuple(max(1, round(s*n/multiple))*multiple for s, n in ((sy, height), (sx, width)))
 
+# %% ../../nbs/rewards/guards.ipynb #87bf8c6f
 def depth_maps(
     model: nn.Module,   # a transformers model for depth estimation
     frames: Tensor,     # pixels (B, F, 3, H, W) in [0, 1]
@@ -157,10 +159,11 @@ def depth_maps(
 DEPTH_ANYTHING = "depth-anything/Depth-Anything-V2-Small-hf"
 
 def load_depth(
-    name,                           # a folder in transformers' format, or a hub id such as `DEPTH_ANYTHING` or "Intel/dpt-large"
+    name,  # a folder in transformers' format, or a hub id such as `DEPTH_ANYTHING` or "Intel/dpt-large"
 ) -> tuple[nn.Module, dict]:        # float32, frozen, in evaluation mode; and the options of `depth_maps` that it wants
     "A depth network and its preprocessing, from safetensors; FileNotFoundError, or ValueError for what is none"
-    net = load_pretrained(AutoModelForDepthEstimation, name, read_config(name), spare=True, absent=r"fusion_stage\.layers\.0\.residual_layer1")
+    unused = r"fusion_stage\.layers\.0\.residual_layer1"
+    net = load_pretrained(AutoModelForDepthEstimation, name, read_config(name), spare=True, absent=unused)
     return net, _preparation(name)
 
 # %% ../../nbs/rewards/guards.ipynb #7569685c
@@ -170,8 +173,8 @@ def _preparation(name):
     file = cached_file(str(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if file is None: return {}
     c = json.loads(Path(file).read_text())
-    return dict(size=c["size"]["height"], multiple=c.get("ensure_multiple_of", 1), keep_aspect=c.get("keep_aspect_ratio", False),
-                mean=tuple(c["image_mean"]), std=tuple(c["image_std"]))
+    return dict(size=c["size"]["height"], multiple=c.get("ensure_multiple_of", 1),
+                keep_aspect=c.get("keep_aspect_ratio", False), mean=tuple(c["image_mean"]), std=tuple(c["image_std"]))
 
 # %% ../../nbs/rewards/guards.ipynb #6e4dab2d
 def depth_reward(

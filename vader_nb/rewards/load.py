@@ -38,7 +38,7 @@ TOYS = {f"tiny-{n}": PUBLISHED[n] for n in "aesthetic clip hpsv2 pickscore objec
 REWARDS = CLOSED_FORMS | TOYS | PUBLISHED
 
 # %% ../../nbs/rewards/load.ipynb #ef143467
-DOWNLOADS = {   # name -> repository of the hub, the file whose presence says that it was fetched, size of what is fetched
+DOWNLOADS = {   # name -> repository of the hub, a file that is there once it was fetched, size of what is fetched
     "aesthetic": ("openai/clip-vit-large-patch14", "config.json", "1.7 GB"),
     "clip":      ("openai/clip-vit-large-patch14", "config.json", "1.7 GB"),
     "hpsv2":     ("xswu/HPSv2", "HPS_v2_compressed.pt", "2.0 GB"),
@@ -57,8 +57,10 @@ def _not_fetched(name, error):
     repo, file, size = DOWNLOADS[name]
     if isinstance(try_to_load_from_cache(repo, file), str): return None
     toy = f'; its toy ships with the package: load_reward("tiny-{name}")' if f"tiny-{name}" in TOYS else ""
-    return FileNotFoundError(f"reward {name!r} is the published network {repo} ({size} from the Hugging Face hub), which is not on this machine "
-                             f"and cannot be fetched{toy}; a copy in a folder will do: model=FOLDER ({str(error).splitlines()[0]:.150})")
+    why = str(error).splitlines()[0][:150]
+    return FileNotFoundError(
+        f"reward {name!r} is the published network {repo} ({size} from the Hugging Face hub), which is not here "
+        f"and cannot be fetched{toy}; a copy in a folder will do: model=FOLDER ({why})")
 
 # %% ../../nbs/rewards/load.ipynb #f4d61180
 def _check_name(name):
@@ -66,7 +68,8 @@ def _check_name(name):
     if name in REWARDS: return
     parts = re.split(r"-(?!.*-)", name)
     if len(parts) == 2 and all(p in REWARDS for p in parts): raise ValueError(
-        f"unknown reward {name!r}: a hyphen belongs to the name; a difference is written with spaces, {' - '.join(parts)!r}")
+        f"unknown reward {name!r}: a hyphen belongs to the name; "
+        f"a difference is written with spaces, {' - '.join(parts)!r}")
     raise unknown("reward", name, REWARDS, "any function (frames, prompts) -> (B,)")
 
 def _make(name, /, **options):
@@ -115,7 +118,7 @@ def _from_file(text):
 
 # %% ../../nbs/rewards/load.ipynb #cb855a94
 def load_reward(
-    reward, # a name of `REWARDS`, a sum like `"0.5*tiny-aesthetic + green"`, `"file.py:function"`, a `Reward`, or `(frames, prompts) -> (B,)`
+    reward, # a name of `REWARDS`, a sum like `"2*green - motion"`, `"file.py:function"`, a `Reward`, `(frames, prompts) -> (B,)`
     **options, # options of a reward given by one name, such as `model=` of "aesthetic"
 ) -> Reward:
     "A frozen, checked reward; raises ValueError for an unknown name, with the nearest ones"

@@ -5,30 +5,21 @@
 # %% auto #0
 __all__ = ['VICLIP_FILES', 'VICLIP_SIZES', 'VICLIP', 'QuickGELU', 'Block', 'Transformer', 'VideoEncoder', 'TextEncoder', 'ViCLIP',
            'frames_by_stride', 'frames_in_the_middle', 'viclip_input', 'vbench_input', 'video_embeds', 'viclip_tokens',
-           'prompt_embeds', 'load_viclip', 'save_viclip', 'viclip_reward', 'openai_names', 'viclip_from_clip', 'Clips',
-           'viclip_loss', 'disturb_videos', 'read_captions', 'train_tiny_viclip', 'train_shipped_viclip']
+           'prompt_embeds', 'load_viclip', 'viclip_reward']
 
 # %% ../../nbs/rewards/viclip.ipynb #d4038770
 import json, math
 from collections import OrderedDict
-from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from tqdm.auto import tqdm
-from transformers import CLIPModel, CLIPTokenizer
 
-from ..checkpoints import load_state, save_state
 from ..hub import fetch_file, load_strict, read_tensors, weights_folder
-from vader_nb.rewards.clip import (clip_loss, find_tokenizer, imagenet_normalise, load_clip, normalise, refilm, resize_crop, save_weights, spoil,
-    tiny_tokenizer)
+from .clip import find_tokenizer, imagenet_normalise, normalise, resize_crop
 from .core import Reward, scorer_name
-from ..tiny.vae import reconstruct
-from ..world import FRAMES, SIZE, all_captions, parse_caption, render, split_captions
 
 # %% ../../nbs/rewards/viclip.ipynb #ecd954a1
 class QuickGELU(nn.Module):
@@ -45,7 +36,8 @@ class Block(nn.Module):
         super().__init__()
         self.ln_1, self.ln_2, hidden = nn.LayerNorm(width), nn.LayerNorm(width), int(mlp_ratio*width)
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.mlp = nn.Sequential(OrderedDict(c_fc=nn.Linear(width, hidden), gelu=QuickGELU(), c_proj=nn.Linear(hidden, width)))
+        self.mlp = nn.Sequential(OrderedDict(
+            c_fc=nn.Linear(width, hidden), gelu=QuickGELU(), c_proj=nn.Linear(hidden, width)))
 
     def forward(self, x, mask=None):
         y = self.ln_1(x)
@@ -54,15 +46,15 @@ class Block(nn.Module):
 
 # %% ../../nbs/rewards/viclip.ipynb #59ac272c
 class Transformer(nn.Module):
-    "A stack of blocks; with `checkpointing` it computes each block again in the backward pass instead of keeping its activations"
+    "A stack of blocks; with `checkpointing`, each is computed again in the backward pass to save memory"
     def __init__(self, width, layers, heads, mlp_ratio=4):
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(layers))
         self.checkpointing = False
 
     def forward(self, x, mask=None):
-        run = partial(checkpoint, use_reentrant=False) if self.checkpointing and torch.is_grad_enabled() else lambda f, *a: f(*a)
-        for block in self.resblocks: x = run(block, x, mask)
+        again = self.checkpointing and torch.is_grad_enabled()
+        for block in self.resblocks: x = checkpoint(block, x, mask, use_reentrant=False) if again else block(x, mask)
         return x
 
 # %% ../../nbs/rewards/viclip.ipynb #a11648c3
@@ -82,7 +74,8 @@ class VideoEncoder(nn.Module):
         self.input_resolution, self.num_frames, kernel = input_resolution, num_frames, (1, patch_size, patch_size)
         draw = lambda *shape: nn.Parameter(width**-.5*torch.randn(*shape))
         self.conv1 = nn.Conv3d(3, width, kernel, kernel, bias=False)
-        self.class_embedding, self.positional_embedding = draw(width), draw((input_resolution//patch_size)**2 + 1, width)
+        self.class_embedding = draw(width)
+        self.positional_embedding = draw((input_resolution//patch_size)**2 + 1, width)
         self.temporal_positional_embedding = nn.Parameter(torch.zeros(1, num_frames, width))
         self.ln_pre, self.ln_post, self.proj = nn.LayerNorm(width), nn.LayerNorm(width), draw(width, output_dim)
         self.transformer = Transformer(width, layers, heads, mlp_ratio)
@@ -93,7 +86,7 @@ class VideoEncoder(nn.Module):
         "The embedding of each video, not yet of unit length"
         space, time = self.positional_embedding, self.temporal_positional_embedding
         if video.shape[1] == 1: time = time.mean(1, keepdim=True)
-        patches = self.conv1(video.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)       # (B, T, patches of a frame, width)
+        patches = self.conv1(video.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)  # (B, T, patches of a frame, width)
         patches = patches + space[1:] + time[:, :, None]
         x = torch.cat([(self.class_embedding + space[0]).expand(len(video), 1, -1), patches.flatten(1, 2)], 1)
         return self.ln_post(self.transformer(self.ln_pre(x))[:, 0])@self.proj
@@ -116,7 +109,8 @@ class TextEncoder(nn.Module):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(.01*torch.randn(context_length, width))
         self.transformer = Transformer(width, transformer_layers, transformer_heads, mlp_ratio)
-        self.ln_final, self.text_projection = nn.LayerNorm(width), nn.Parameter(width**-.5*torch.randn(width, embed_dim))
+        self.ln_final = nn.LayerNorm(width)
+        self.text_projection = nn.Parameter(width**-.5*torch.randn(width, embed_dim))
 
     def forward(self,
         tokens: Tensor,  # token ids (B, context_length), zeros after the end token
@@ -160,7 +154,7 @@ def _pick(frames, wanted, choose):
     "The chosen frames of each video, or a single frame as it is; ValueError for other counts below `wanted`"
     n = frames.shape[1]
     if 1 < n < wanted: raise ValueError(
-        f"ViCLIP looks at {wanted} frames (or at a single one), the video has {n}; in align(), frames=None decodes them all")
+        f"ViCLIP looks at {wanted} frames (or at a single one), the video has {n}: decode them all, reward_frames=None")
     return frames if n == 1 else frames[:, choose(n, wanted)]
 
 def viclip_input(
@@ -168,7 +162,7 @@ def viclip_input(
     num_frames: int,   # frames that the network wants
     size: int,         # height and width that it wants
 ) -> Tensor:           # (B, num_frames or 1, 3, size, size)
-    "ViCLIP's own preprocessing: frames by stride, bilinear without antialias or aspect, ImageNet's mean and standard deviation"
+    "ViCLIP's own preprocessing: frames by stride, bilinear without antialias or aspect, ImageNet's mean and deviation"
     frames = _pick(frames, num_frames, frames_by_stride)
     images = F.interpolate(frames.flatten(0, 1), (size, size), mode="bilinear")
     return imagenet_normalise(images).unflatten(0, frames.shape[:2])
@@ -225,12 +219,14 @@ def _sizes(tensors, head_width):
     t = lambda name: tensors[name].shape
     layers = lambda tower: len({k.split(".")[3] for k in tensors if k.startswith(f"{tower}.transformer.resblocks.")})
     width, _, _, patch, _ = t("vision_encoder.conv1.weight")
-    vision = dict(input_resolution=math.isqrt(t("vision_encoder.positional_embedding")[0] - 1)*patch, patch_size=patch, width=width,
+    side = math.isqrt(t("vision_encoder.positional_embedding")[0] - 1)
+    vision = dict(input_resolution=side*patch, patch_size=patch, width=width,
                   layers=layers("vision_encoder"), heads=width//head_width, output_dim=t("vision_encoder.proj")[1],
                   num_frames=t("vision_encoder.temporal_positional_embedding")[1])
     (length, wide), (words, _) = t("text_encoder.positional_embedding"), t("text_encoder.token_embedding.weight")
     return vision, dict(embed_dim=t("text_encoder.text_projection")[1], context_length=length, vocab_size=words,
-                        transformer_width=wide, transformer_heads=wide//head_width, transformer_layers=layers("text_encoder"))
+                        transformer_width=wide, transformer_heads=wide//head_width,
+                        transformer_layers=layers("text_encoder"))
 
 # %% ../../nbs/rewards/viclip.ipynb #c3ef31b8
 def _fill(vision, text, tensors, path):
@@ -244,18 +240,18 @@ def _find_viclip(model):
     path = weights_folder("viclip") if str(model) == "tiny" else Path(model)
     if path.exists(): return path
     if str(model) in VICLIP_FILES: return fetch_file(model, VICLIP_FILES[str(model)])
-    raise FileNotFoundError(f"no file or folder {str(model)!r}; give 'tiny', a checkpoint file, a folder of `save_viclip`, "
+    raise FileNotFoundError(f"no file or folder {str(model)!r}; give 'tiny', a checkpoint file, a folder, "
                             f"or {' or '.join(VICLIP_FILES)}")
 
 def load_viclip(
-    model,                   # "tiny", a published checkpoint file, a folder of `save_viclip`, or a hub id of `VICLIP_FILES`
+    model,  # "tiny", a published checkpoint file, a folder with config.json, or a hub id of `VICLIP_FILES`
     head_width: int = 64,    # channels of a head, which a published file does not say
 ) -> ViCLIP:                 # float32, frozen, in evaluation mode
-    "Load a ViCLIP of any size, without unpickling; raises FileNotFoundError, or ValueError for a checkpoint of another model"
+    "Load a ViCLIP of any size, without unpickling; raises FileNotFoundError or ValueError"
     path = _find_viclip(model)
     if path.is_dir():
         config = path/"config.json"
-        if not config.is_file(): raise FileNotFoundError(f"{path} holds no config.json; is it a folder of `save_viclip`?")
+        if not config.is_file(): raise FileNotFoundError(f"{path} holds no config.json; is it a folder of a ViCLIP?")
         return _fill(**json.loads(config.read_text()), tensors=read_tensors(path/"model.safetensors"), path=path)
     tensors = read_tensors(path, "model")
     try: vision, text = _sizes(tensors, head_width)
@@ -263,16 +259,6 @@ def load_viclip(
         f"{path}: no checkpoint of a ViCLIP ({str(e)[:100]}); "
         f"it holds {', '.join(sorted(tensors)[:3]) or 'no tensors'} ...") from None
     return _fill(vision, text, tensors, path)
-
-def save_viclip(
-    model: ViCLIP,         # the network; rounded to fp16 in place
-    folder: str | Path,    # where to save it
-    log: list = (),        # of its training
-) -> ViCLIP:               # the same network, frozen, in evaluation mode
-    "Save fp16 safetensors and the sizes, for `load_viclip`"
-    model = save_weights(model, folder, log)
-    (Path(folder)/"config.json").write_text(json.dumps(model.config, indent=1) + "\n")
-    return model
 
 # %% ../../nbs/rewards/viclip.ipynb #5b6b7a38
 VICLIP = "OpenGVLab/ViCLIP"
@@ -283,7 +269,7 @@ def viclip_reward(
     prepare=viclip_input,       # preprocessing: ViCLIP's own, or `vbench_input`
     checkpointing: bool=False,  # recompute the vision tower's blocks in the backward pass: less memory, more time
     name: str=None,             # in logs and errors; None: "viclip" or "tiny-viclip"
-) -> Reward:                    # scores (B,) in [-1, 1]; videos of one frame, or of at least as many as the network wants
+) -> Reward:  # scores (B,) in [-1, 1]; videos of one frame, or of at least as many as the network wants
     "ViCLIP's similarity of a video and its prompt; raises FileNotFoundError or ValueError for weights that do not fit"
     net = model if isinstance(model, nn.Module) else load_viclip(model)
     tokenizer, words = tokenizer or find_tokenizer(model), net.text_encoder.token_embedding.num_embeddings
@@ -294,171 +280,3 @@ def viclip_reward(
         video, text = video_embeds(net, frames, prepare), prompt_embeds(net, tokenizer, prompts)
         return (video*text.to(video.dtype)).sum(-1)
     return Reward(similarity, name or scorer or "viclip", [net], scorer)
-
-# %% ../../nbs/rewards/viclip.ipynb #964f7e48
-def _blocks(layers):
-    "The blocks of a transformers CLIP in OpenAI's names"
-    out = {}
-    for i, l in enumerate(layers):
-        qkv = [getattr(l.self_attn, f"{n}_proj").state_dict() for n in "qkv"]
-        parts = {"ln_1": l.layer_norm1, "ln_2": l.layer_norm2, "mlp.c_fc": l.mlp.fc1, "mlp.c_proj": l.mlp.fc2,
-                 "attn.out_proj": l.self_attn.out_proj}
-        out |= {f"transformer.resblocks.{i}.{k}.{n}": t for k, m in parts.items() for n, t in m.state_dict().items()}
-        out |= {f"transformer.resblocks.{i}.attn.in_proj_{n}": torch.cat([p[n] for p in qkv]) for n in ("weight", "bias")}
-    return out
-
-def openai_names(
-    clip: CLIPModel,             # a CLIP in transformers' names
-) -> tuple[dict, dict]:          # tensors of the vision and of the text tower in OpenAI's (and open_clip's) names
-    "Both towers of a CLIP as OpenAI's code calls them; the kernel of the patches is one frame deep"
-    v, t = clip.vision_model, clip.text_model
-    norm = lambda name, m: {f"{name}.{k}": p for k, p in m.state_dict().items()}
-    vision = {"class_embedding": v.embeddings.class_embedding, "positional_embedding": v.embeddings.position_embedding.weight,
-              "conv1.weight": v.embeddings.patch_embedding.weight[:, :, None], "proj": clip.visual_projection.weight.T}
-    text = {"token_embedding.weight": t.embeddings.token_embedding.weight,
-            "positional_embedding": t.embeddings.position_embedding.weight, "text_projection": clip.text_projection.weight.T}
-    return (vision | norm("ln_pre", v.pre_layrnorm) | norm("ln_post", v.post_layernorm) | _blocks(v.encoder.layers),
-            text | norm("ln_final", t.final_layer_norm) | _blocks(t.encoder.layers))
-
-# %% ../../nbs/rewards/viclip.ipynb #59adeb1e
-def viclip_from_clip(
-    clip: CLIPModel,         # a CLIP for single images (quick GELU, as OpenAI's)
-    num_frames: int = 8,     # frames of a video
-) -> ViCLIP:                 # its weights are copies; the temporal positions are zero
-    "A ViCLIP that starts as a CLIP, as the published one did"
-    c, v, t = clip.config, clip.config.vision_config, clip.config.text_config
-    model = ViCLIP(
-        dict(input_resolution=v.image_size, patch_size=v.patch_size, width=v.hidden_size, layers=v.num_hidden_layers,
-             heads=v.num_attention_heads, output_dim=c.projection_dim, num_frames=num_frames,
-             mlp_ratio=v.intermediate_size/v.hidden_size),
-        dict(embed_dim=c.projection_dim, context_length=t.max_position_embeddings, vocab_size=t.vocab_size,
-             transformer_width=t.hidden_size, transformer_heads=t.num_attention_heads, transformer_layers=t.num_hidden_layers,
-             mlp_ratio=t.intermediate_size/t.hidden_size, end_token=t.eos_token_id))
-    vision, text = openai_names(clip)
-    vision["temporal_positional_embedding"] = torch.zeros(1, num_frames, v.hidden_size)
-    model.vision_encoder.load_state_dict(vision)
-    model.text_encoder.load_state_dict(text)
-    model.temp.data = (-clip.logit_scale.data).exp()
-    return model
-
-# %% ../../nbs/rewards/viclip.ipynb #8de5bd45
-def _families(captions):
-    "Captions that differ in nothing but the motion, in lists"
-    found = {}
-    for c in captions: found.setdefault(c.replace(parse_caption(c)["motion"], "", 1), []).append(c)
-    return list(found.values())
-
-class Clips:
-    "Families of videos that differ in motion alone, half of them seen through the tiny VAE; `refill` draws new ones"
-    def __init__(self,
-        captions: list[str],                # to draw from
-        generator: torch.Generator | None,  # of everything
-        n: int = 40,                        # families at a time
-    ):
-        self.families, self.generator, self.n = _families(captions), generator, n
-        self.vae = AutoencoderKL.from_pretrained(weights_folder("tiny")/"vae", torch_dtype=torch.float32).eval()
-
-    def refill(self):
-        "Draw, film anew, and send every second video through the VAE"
-        picks = torch.randperm(len(self.families), generator=self.generator)[:self.n].tolist()
-        self.texts = [self.families[i] for i in picks]
-        plain = render(sum(self.texts, []), self.generator, vividness=1, haze=0)[0]
-        film = refilm(plain.transpose(1, 2).flatten(2, 3), self.generator)[0].unflatten(2, (FRAMES, SIZE)).transpose(1, 2)
-        film[::2] = reconstruct(self.vae, film[::2].flatten(0, 1)).unflatten(0, (-1, FRAMES))
-        self.videos = film.split([len(t) for t in self.texts])
-        return self
-
-    def batch(self, n):
-        "Spoilt videos of n families (about 5n, 8, 3, 32, 32) and their captions"
-        picks = torch.randperm(self.n, generator=self.generator)[:n].tolist()
-        videos = torch.cat([self.videos[i] for i in picks])
-        return spoil(videos.flatten(0, 1), self.generator).view_as(videos), sum([self.texts[i] for i in picks], [])
-
-# %% ../../nbs/rewards/viclip.ipynb #ce80c531
-def viclip_loss(
-    model: ViCLIP,     # the network in training
-    frames: Tensor,    # pixels (N, 8, 3, 32, 32) in [0, 1]
-    texts: Tensor,     # unit embeddings (N, D) of their captions
-) -> Tensor:           # scalar
-    "CLIP's contrastive loss, between videos and captions"
-    return clip_loss(video_embeds(model, frames), texts, -model.temp.log())
-
-def disturb_videos(
-    model: ViCLIP,                      # the network in training
-    frames: Tensor,                     # pixels (N, 8, 3, 32, 32) in [0, 1]
-    texts: Tensor,                      # unit embeddings (N, D) of their captions
-    generator: torch.Generator | None,  # of the strengths
-    size: float = .06,                  # largest change of a pixel; a video's own is uniform below it
-) -> Tensor:                            # pixels (N, 8, 3, 32, 32) in [0, 1]
-    "One step of every pixel in the direction that makes the contrastive loss worse"
-    x = frames.clone().requires_grad_()
-    step = torch.autograd.grad(viclip_loss(model, x, texts.detach()), x)[0].sign()
-    return (frames + size*torch.rand(len(x), 1, 1, 1, 1, generator=generator)*step).clamp(0, 1)
-
-# %% ../../nbs/rewards/viclip.ipynb #1fc15081
-@torch.no_grad()
-def read_captions(
-    embed,             # videos (N, 8, 3, 32, 32) -> unit vectors (N, D)
-    texts: Tensor,     # unit vectors (1152, D) of `all_captions()`
-    n: int = 240,      # held-out videos
-    seed: int = 5,     # of the videos
-) -> dict:             # share of videos for which the attribute is told right; `all`: all five of them
-    "Which of the 1,152 captions is nearest to each held-out video?"
-    g, held_out, every = torch.Generator().manual_seed(seed), split_captions()[1], [parse_caption(c) for c in all_captions()]
-    captions = [held_out[i] for i in torch.randint(len(held_out), (n,), generator=g).tolist()]
-    videos = render(captions, g)[0]
-    best = (torch.cat([embed(v) for v in videos.split(80)])@texts.T).argmax(1).tolist()
-    right = [{k: every[i][k] == v for k, v in parse_caption(c).items()} for i, c in zip(best, captions)]
-    return {k: sum(r[k] for r in right)/n for k in right[0]} | dict(all=sum(all(r.values()) for r in right)/n)
-
-# %% ../../nbs/rewards/viclip.ipynb #48cad9e7
-def _report(model, tokenizer):
-    "What a ViCLIP of the tiny world knows"
-    with torch.no_grad(): texts = prompt_embeds(model, tokenizer, all_captions())
-    return read_captions(lambda v: video_embeds(model, v), texts)
-
-def train_tiny_viclip(
-    steps: int = 1000,              # optimiser steps; the shipped weights: 1000
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` steps
-    seed: int = 0,                  # of the data and of the temporal positions
-    families: int = 8,              # in a batch, about five videos each
-    lr: float = 1e-3,               # peak learning rate of AdamW
-    refill: int = 50,               # steps between new videos
-    n_families: int = 40,           # at a time
-    calm: float = .75,              # share of the steps without `disturb_videos`
-    log_every: int = 100,           # steps between measurements on held-out captions
-    start: ViCLIP | None = None,    # a network to go on from, changed in place; None: the tiny CLIP
-) -> tuple[ViCLIP, list[dict]]:     # the trained ViCLIP and its log
-    "Train the tiny ViCLIP; an interrupted run goes on from `checkpoint` exactly"
-    g, tok, step, log = torch.Generator().manual_seed(seed), tiny_tokenizer(), 0, []
-    model, clips = start or viclip_from_clip(load_clip("tiny")), Clips(split_captions()[0], g, n_families)
-    if start is None: model.vision_encoder.temporal_positional_embedding.data.normal_(0, .1, generator=g)
-    model.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr, betas=(.9, .98), weight_decay=.05)
-    if checkpoint and Path(checkpoint).exists():
-        step, log = load_state(checkpoint, model=model, optimizer=optimizer, generator=g).values()
-    for step in tqdm(range(step, steps), "tiny ViCLIP", initial=step, total=steps):
-        for group in optimizer.param_groups: group["lr"] = lr*min(1, (step + 1)/30)*(1 - step/steps)
-        if step % refill == 0: clips.refill()
-        frames, captions = clips.batch(families)
-        texts = prompt_embeds(model, tok, captions)
-        if step >= calm*steps: frames = disturb_videos(model, frames, texts, g)
-        loss = viclip_loss(model, frames, texts)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        optimizer.step(); optimizer.zero_grad()
-        with torch.no_grad(): model.temp.clamp_(min=.01)
-        if (step + 1) % log_every == 0 or step + 1 == steps:
-            log.append(dict(step=step + 1, loss=loss.item(), **_report(model, tok)))
-        if checkpoint and (step + 1) % refill == 0:
-            save_state(checkpoint, model=model, optimizer=optimizer, generator=g, step=step + 1, log=log)
-    return model, log
-
-# %% ../../nbs/rewards/viclip.ipynb #fdfea496
-def train_shipped_viclip(
-    folder: str | Path,  # where to save it
-) -> ViCLIP:             # the network that ships with the package, up to rounding errors of another machine
-    "1,000 steps of which the last quarter meets disturbed videos, and 160 calm ones that win back what these cost; about 7 minutes on one core"
-    model, log = train_tiny_viclip()
-    model, more = train_tiny_viclip(160, seed=1, lr=5e-4, refill=80, calm=1, log_every=80, start=model)
-    return save_viclip(model, folder, log + [row | dict(step=row["step"] + 1000) for row in more])

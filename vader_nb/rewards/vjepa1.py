@@ -67,7 +67,8 @@ class Sizes(NamedTuple):
     @property
     def grid(self): return self.num_frames//self.tubelet_size, *[self.img_size//self.patch_size]*2
 
-    def table(self, dim): return nn.Parameter(sincos_table(dim, self.grid, self.uniform_power)[None], requires_grad=False)
+    def table(self, dim):
+        return nn.Parameter(sincos_table(dim, self.grid, self.uniform_power)[None], requires_grad=False)
     def block(self, dim): return Block(dim, self.num_heads, self.mlp_ratio, self.qkv_bias)
     def blocks(self, dim, depth): return nn.ModuleList(self.block(dim) for _ in range(depth))
 
@@ -119,7 +120,8 @@ class Predictor(nn.Module):
 
     def forward(self, context, positions, wanted, mask=0, grid=None):
         "Guesses (B, M, D) of the tokens at `wanted` (B, M), from the context (B, K, D) at `positions` (B, K)"
-        places = _fit_table(self.predictor_pos_embed, self.sizes.grid, grid or self.sizes.grid).expand(len(context), -1, -1)
+        places = _fit_table(self.predictor_pos_embed, self.sizes.grid, grid or self.sizes.grid)
+        places = places.expand(len(context), -1, -1)
         hidden = self.mask_tokens[mask % len(self.mask_tokens)] + pick(places, wanted)
         x = torch.cat([self.predictor_embed(context) + pick(places, positions), hidden], 1)
         for block in self.predictor_blocks: x = block(x)
@@ -131,7 +133,8 @@ class VJEPA1(nn.Module):
     def __init__(self, encoder: Encoder, predictor: Predictor, target_encoder: Encoder):
         super().__init__()
         self.encoder, self.predictor, self.target_encoder = encoder, predictor, target_encoder
-        self.size, self.tubelet, self.patch = encoder.sizes.img_size, encoder.sizes.tubelet_size, encoder.sizes.patch_size
+        s = encoder.sizes
+        self.size, self.tubelet, self.patch = s.img_size, s.tubelet_size, s.patch_size
 
     def grid(self, clip): return clip.shape[1]//self.tubelet, *(n//self.patch for n in clip.shape[-2:])
     def context(self, clip, positions): return self.encoder(clip, positions)
@@ -146,7 +149,8 @@ _PARTS = ("encoder", "predictor", "target_encoder")
 def _read_parts(path):
     "State dicts of encoder, predictor and target encoder; nothing but tensors and plain data is unpickled"
     tensors, clean = read_tensors(path, _PARTS), lambda k: k.removeprefix("module.").removeprefix("backbone.")
-    parts = {p: {clean(k.removeprefix(f"{p}.")): v for k, v in tensors.items() if k.startswith(f"{p}.")} for p in _PARTS}
+    part = lambda p: {clean(k.removeprefix(f"{p}.")): v for k, v in tensors.items() if k.startswith(f"{p}.")}
+    parts = {p: part(p) for p in _PARTS}
     lacks = [p for p in _PARTS if not parts[p]]
     if lacks: raise ValueError(f"{path}: no {', '.join(lacks)} in it; a V-JEPA 1 checkpoint holds {', '.join(_PARTS)}")
     return parts
@@ -164,6 +168,7 @@ def _build(parts, num_frames, num_heads):
     predictor = Predictor(sizes, width, count(pred, "predictor_blocks."), count(pred, "mask_tokens."))
     return VJEPA1(encoder(), predictor, encoder())
 
+# %% ../../nbs/rewards/vjepa1.ipynb #f5d903dc
 def load_vjepa1(
     path: str | Path,       # a published checkpoint (.pth.tar), or .safetensors with the same names joined by dots
     num_frames: int = 16,   # of the training clips
@@ -175,7 +180,7 @@ def load_vjepa1(
         with torch.device("meta"): net = _build(parts, num_frames, num_heads)
         for part in _PARTS: load_strict(getattr(net, part), parts[part], part)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
-        raise ValueError(f"{path}: its tensors are not those of a V-JEPA 1 with {num_frames} frames and {num_heads} heads: "
+        raise ValueError(f"{path}: its tensors are no V-JEPA 1 of {num_frames} frames and {num_heads} heads: "
                          f"{' '.join(str(e).split())[:300]}") from None
     return net.float().requires_grad_(False).eval()
 
@@ -186,8 +191,8 @@ def vjepa1_reward(
     **options,              # of `vjepa_reward`
 ) -> Reward:                # scores (B,), at most 0
     "Temporal consistency by V-JEPA 1, the paper's own network; raises FileNotFoundError or ValueError"
-    if model is None: raise ValueError("give model= a V-JEPA 1 checkpoint, such as vitl16.pth.tar of github.com/facebookresearch/jepa; "
-                                       "a tiny network has only vjepa_reward")
+    if model is None: raise ValueError("give model= a V-JEPA 1 checkpoint, such as vitl16.pth.tar of "
+                                       "github.com/facebookresearch/jepa; a toy has only vjepa_reward")
     if isinstance(model, nn.Module): return vjepa_reward(model, name=name, **options)
     reward = vjepa_reward(load_vjepa1(model), name=name, **options)
     reward.scorers.add("vjepa1")
