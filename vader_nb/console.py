@@ -36,8 +36,8 @@ def make_parser(
         more, flag = f.metadata["more"], f"--{f.name.replace('_', '-')}"
         if f.type is bool: parser.add_argument(flag, action="store_true", help=f.metadata["help"])
         else:
-            told = "" if f.default is None else f" (default: {f.default})"
-            parser.add_argument(flag, type=_kind(f.type), default=f.default, help=f.metadata["help"].replace("%", "%%") + told, **more)
+            told = f.metadata["help"].replace("%", "%%") + ("" if f.default is None else f" (default: {f.default})")
+            parser.add_argument(flag, type=_kind(f.type), default=f.default, help=told, **more)
     return parser
 
 # %% ../nbs/core/console.ipynb #c1baff9e
@@ -92,7 +92,8 @@ def check_least(
 ):
     "Refuse options below their smallest number, with ValueError"
     for k, v in least.items():
-        if getattr(a, k) is not None and getattr(a, k) < v: raise ValueError(f"{k}={getattr(a, k)}: must be at least {v}")
+        if getattr(a, k) is not None and getattr(a, k) < v: raise ValueError(
+            f"{k}={getattr(a, k)}: must be at least {v}")
 
 # %% ../nbs/core/console.ipynb #36fb7c98
 def given(

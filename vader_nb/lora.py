@@ -85,7 +85,7 @@ class Lora:
     "The shape of a LoRA"
     rank: int = 8                           # r >= 1; the paper's experiments: 16
     alpha: float | None = None              # scale = alpha/rank; None: alpha = rank, scale 1 (official VADER: 8/16)
-    target_modules: tuple | None = None     # ends of layer names; None: the pipeline's own `lora_targets`, else `LORA_TARGETS`
+    target_modules: tuple | None = None     # ends of layer names; None: the pipeline's own, else `LORA_TARGETS`
 
     def __post_init__(self):
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1: raise ValueError(
@@ -108,7 +108,8 @@ def add_lora(
     targets = lora.target_modules or getattr(model, "lora_targets", LORA_TARGETS)
     _check_no_lora(module)
     _check_targets(module, targets)
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.rank if lora.alpha is None else lora.alpha, target_modules=sorted(targets))
+    alpha = lora.rank if lora.alpha is None else lora.alpha
+    config = LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=sorted(targets))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with_peft(module).add_adapter(config)
@@ -143,7 +144,7 @@ def _prefix(model, given):
 
 def lora_state(
     model, # a pipeline or a module with a LoRA
-    prefix: str=None, # what diffusers calls the module in its pipelines, "unet" or "transformer"; None: the pipeline's own `lora_prefix`, else "unet"
+    prefix: str=None, # what diffusers calls the module, "unet" or "transformer"; None: the pipeline's own, else "unet"
 ) -> dict: # name -> tensor, `unet.<layer>.lora_A.weight`
     "The LoRA's tensors under the names of diffusers' files"
     lora_parameters(model)

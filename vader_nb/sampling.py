@@ -27,7 +27,9 @@ def random_k(
     max_k: int,          # largest K
 ) -> Callable:           # a selection
     "The last K steps, K drawn evenly from 1 to `max_k` at each update (AlignProp)"
-    return lambda num_steps, generator=None: last_k(int(torch.randint(1, max_k + 1, (), generator=generator)))(num_steps)
+    def select(num_steps, generator=None):
+        return last_k(int(torch.randint(1, max_k + 1, (), generator=generator)))(num_steps)
+    return select
 
 def from_random_start() -> Callable:   # a selection
     "All steps from a random one on (the `rand` mode of the official VideoCrafter script)"
@@ -115,7 +117,7 @@ def plan_sampling(
     select_generator=None,              # of a random selection
     **settings,                         # num_inference_steps, guidance_scale, eta; None or absent: the model's own
 ) -> Plan:
-    "Set the scheduler and choose the steps with gradient; raises ValueError, TypeError or RuntimeError for what cannot be"
+    "Set the scheduler and choose the steps with gradient; ValueError, TypeError or RuntimeError for what cannot be"
     s = sampler_settings(pipe, **settings)
     pipe.scheduler.set_timesteps(s.num_inference_steps)
     steps = _selection(grad_steps, len(pipe.scheduler.timesteps), select_generator)

@@ -93,7 +93,8 @@ def _scaled_step(state):
     opt.step()
     if scaler is None: return {}
     if opt.step_was_skipped and state.accelerator.is_main_process: tqdm.write(
-        f"step {state.step + 1}: the gradient is not finite at loss scale {scale:g}: update skipped, the next scale is {scaler.get_scale():g}")
+        f"step {state.step + 1}: the gradient is not finite at loss scale {scale:g}: update skipped, "
+        f"the next scale is {scaler.get_scale():g}")
     return dict(loss_scale=scale, skipped=float(opt.step_was_skipped))
 
 # %% ../nbs/core/trainer.ipynb #ae74b88a
@@ -121,15 +122,19 @@ def _check_saved(path, saved, state, config, updates_per_rollout):
     "Refuse a checkpoint of another run before anything is restored"
     if "fit" not in saved: raise ValueError(f"{path} is a checkpoint, but not one of fit")
     old, new = json.loads(saved["config"]), json.loads(json.dumps(config))
-    differ = [f"{k}={old.get(k)!r} there, {new.get(k)!r} now" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    keys = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    differ = [f"{k}={old.get(k)!r} there, {new.get(k)!r} now" for k in keys]
     if differ: raise ValueError(f"{path} is of a run with other settings ({'; '.join(differ)}): "
                                 "use the same ones, or another checkpoint to start anew")
     if [p.shape for p in saved["parameters"]] != [p.shape for p in state.parameters]: raise ValueError(
-        f"{path} is of another model: its {len(saved['parameters'])} parameters are not the {len(state.parameters)} here")
+        f"{path} is of another model: its {len(saved['parameters'])} parameters "
+        f"are not the {len(state.parameters)} here")
     done = len(saved["log"])
-    if done > state.train_steps: raise ValueError(f"{path} has done {done} steps already, {state.train_steps} were asked for")
+    if done > state.train_steps: raise ValueError(
+        f"{path} has done {done} steps already, {state.train_steps} were asked for")
     if done < state.train_steps and done % updates_per_rollout: raise ValueError(
-        f"{path} ended after {done} steps, within the {updates_per_rollout} updates of a rollout: such a run cannot be prolonged")
+        f"{path} ended after {done} steps, within the {updates_per_rollout} updates of a rollout: "
+        "such a run cannot be prolonged")
 
 # %% ../nbs/core/trainer.ipynb #2d248e09
 @torch.no_grad()
@@ -210,11 +215,12 @@ def _config(training, mixed_precision, prompts, updates_per_rollout, factors, se
     own = {k: v for k, v in plain(training).items() if k not in _FREE}
     told = factors and f"{factors[0]:g} to {factors[-1]:g} in {len(factors)} steps with hash {hashed(factors)}"
     return own | dict(mixed_precision=mixed_precision, updates_per_rollout=updates_per_rollout, schedule=told,
-                      prompts=f"{len(prompts)} with hash {hashed([prompt_key(p) for p in prompts])}", **plain(settings or {}))
+                      prompts=f"{len(prompts)} with hash {hashed([prompt_key(p) for p in prompts])}",
+                      **plain(settings or {}))
 
 # %% ../nbs/core/trainer.ipynb #5e241bf9
 def fit(
-    loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss of the batch, a scalar; and name -> (B,) to log
+    loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss, a scalar; and name -> (B,) to log
     parameters,                     # what to train (those that require a gradient)
     prompts: list[str],             # training prompts; every epoch is a permutation of them
     train_steps: int,               # optimiser updates in all, those of a resumed run included

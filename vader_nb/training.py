@@ -32,14 +32,14 @@ class Training:
     gradient_accumulation_steps: int = 1    # micro-batches per process: less memory, the same result
     lr: float = 2e-4                        # of the optimiser (official VADER: 2e-4)
     weight_decay: float = 0.                # of the optimiser
-    max_grad_norm: float | None = 1.        # the gradient is clipped to this norm (official VADER: 1); None: no clipping
+    max_grad_norm: float | None = 1.        # the gradient is clipped to it (official VADER: 1); None: no clipping
     seed: int = 0                           # of prompts and noise
     checkpoint: str | Path | None = None    # file to save to, and to resume from if it exists
     save_every: int = 10                    # updates between two checkpoints
     mixed_precision: str | None = None      # "no", "bf16" or "fp16"; None: as `accelerate launch` says
-    loss_scale: float | None = None         # first loss scale, for networks in float16, such as 65536; None: only with "fp16"
+    loss_scale: float | None = None         # the first one, for networks in float16; None: only with "fp16"
     optimizer: Callable = torch.optim.AdamW # (parameters, lr=, weight_decay=) -> optimiser
-    schedule: Callable | None = None        # share of the run that is done, in [0, 1) -> factor of lr, such as `linear_decay()`
+    schedule: Callable | None = None        # share of the run, in [0, 1) -> factor of lr; `linear_decay()`
 
     def __post_init__(self):
         for k in ("batch_size", "gradient_accumulation_steps", "save_every"): check_count(k, getattr(self, k))
@@ -48,7 +48,8 @@ class Training:
             if not (v is None and k != "lr") and not v > 0: raise ValueError(
                 f"{k} must be above 0{', or None for no clipping' * (k == 'max_grad_norm')}, got {v!r}")
         if not self.lr < math.inf: raise ValueError(f"lr must be above 0 and finite, got {self.lr!r}")
-        if not 0 <= self.weight_decay < math.inf: raise ValueError(f"weight_decay must be 0 or above, got {self.weight_decay!r}")
+        if not 0 <= self.weight_decay < math.inf: raise ValueError(
+            f"weight_decay must be 0 or above, got {self.weight_decay!r}")
 
 # %% ../nbs/core/training.ipynb #155446d6
 def linear_decay(
@@ -78,8 +79,9 @@ def _of_function(f):
 def plain(
     value,  # numbers, texts, functions, dataclasses, and lists, tuples and dictionaries of them
 ):          # of plain data
-    "A value as plain data, to be compared with that of another process; equal things are equal: 3 is 3.0, a list is a tuple"
-    if is_dataclass(value) and not isinstance(value, type): return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    "A value as plain data, to be compared with that of another process; equal things are equal: 3 is 3.0"
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, dict): return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)): return [plain(v) for v in value]
     if isinstance(value, Path): return str(value)

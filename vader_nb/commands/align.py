@@ -16,29 +16,29 @@ from ..names import unknown
 # %% ../../nbs/commands/align.ipynb #026e2fc2
 @dataclass(frozen=True)
 class AlignOptions:
-    "Align a text-to-video model to a reward with VADER. Prints a table before/after; writes a video, a contact sheet, the reward curve, the log and the LoRA."
+    "Align a text-to-video model to a reward with VADER: tables before/after, videos, the reward curve, log and LoRA."
     out: str = option("out", "folder for everything the run writes; an interrupted run in it is continued")
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved")
-    reward: str = option("tiny-aesthetic + 15*tiny-clip", "a name, a sum such as '0.5*tiny-aesthetic + green', or your own file.py:function")
+    reward: str = option("tiny-aesthetic + 15*tiny-clip", "a name, a sum of weight*name, or your own file.py:function")
     any_world: bool = option(False, "allow a toy reward in front of a full-size model, and the reverse")
-    prompts: str = option("tiny", "training prompts: a set (activities, actions, tiny, ...) or a text file; a part is held out")
-    test_prompts: str | None = option(None, "held-out prompts: another set or file; then all --prompts are for training")
+    prompts: str = option("tiny", "training prompts: a set (activities, tiny, ...) or a text file; a part is held out")
+    test_prompts: str | None = option(None, "held-out prompts: a set or file; all --prompts are then for training")
     n_train: int | None = option(None, "use only this many training prompts")
     train_steps: int = option(52, "optimiser updates of the LoRA")
-    savings: str = option("fast", "how work is saved: none, exact (the same gradients), fast (several updates from a rollout)")
+    savings: str = option("fast", "how work is saved: none, exact (same gradients), fast (several updates a rollout)")
     updates_per_rollout: int | None = option(None, "updates from one rollout; as --savings says if not given")
     draws: int | None = option(None, "average the loss over this many draws of the last steps; 1 if not given")
     same_noise: bool = option(False, "draws and further updates take other frames only, not fresh noise")
-    reuse: int | None = option(None, "use each prediction for this many steps, before those with gradient; as --savings says if not given")
-    guidance_interval: str | None = option(None, "guide only this part of the sampling, as fractions: 0.2-0.8; as --savings says if not given")
+    reuse: int | None = option(None, "use a prediction for this many steps of the prefix; default: as --savings")
+    guidance_interval: str | None = option(None, "guide only a part of the sampling, as 0.2-0.8; default: as --savings")
     batch_size: int = option(4, "videos in an update")
     gradient_accumulation_steps: int = option(1, "micro-batches they are worked through in: less memory, same result")
     lr: float = option(1e-3, "learning rate of AdamW")
     weight_decay: float = option(0., "of AdamW")
     max_grad_norm: float = option(1., "the gradient is clipped to this norm; 0 for no clipping")
-    grad_steps: str = option("1", "sampling steps with gradient: K for the last K, random:K, random_start, or numbers as 15-24 or 0,5,9")
+    grad_steps: str = option("1", "sampling steps with gradient: K (the last), random:K, random_start, or 15-24, 0,5,9")
     reward_frames: int = option(4, "decode and score this many random frames a video; 0 for all")
-    target: float | None = option(None, "aim at this score, as the paper's aesthetic loss does (10), instead of as high as possible")
+    target: float | None = option(None, "aim at this score (paper, aesthetic: 10), not as high as possible")
     target_weight: float = option(.1, "factor of the distance to --target")
     anchor: float = option(3., "weight of the distance to the base model: higher keeps the videos closer to it")
     lora_rank: int = option(8, "rank of the LoRA")
@@ -51,7 +51,7 @@ class AlignOptions:
     eval_test: int = option(96, "held-out prompts to evaluate on, before and after; 0 for none")
     diversity_prompts: int = option(5, "held-out prompts whose diversity is measured; 0 for none")
     diversity_seeds: int = option(6, "videos of each of them")
-    checkpoint: str | None = option(None, "file to resume from and save to; checkpoint.pt in --out, removed at the end, if not given")
+    checkpoint: str | None = option(None, "file to resume from and save to; default: in --out, removed at the end")
     save_every: int = option(10, "updates between two checkpoints")
     samples_every: int = option(0, "write a contact sheet and a clip every this many updates; 0 for never")
     tensorboard: bool = option(False, "also write a TensorBoard log")
@@ -87,8 +87,9 @@ def groups_of(
     from vader_nb.sampling import parse_grad_steps
     from vader_nb.training import Training
     form = maximise if a.target is None else distance_to(a.target, a.target_weight)
-    training = Training(a.batch_size, a.gradient_accumulation_steps, a.lr, a.weight_decay, a.max_grad_norm or None, a.seed,
-                        a.checkpoint or Path(a.out)/"checkpoint.pt", a.save_every, a.mixed_precision)
+    checkpoint = a.checkpoint or Path(a.out)/"checkpoint.pt"
+    training = Training(a.batch_size, a.gradient_accumulation_steps, a.lr, a.weight_decay, a.max_grad_norm or None,
+                        a.seed, checkpoint, a.save_every, a.mixed_precision)
     return dict(method=Vader(parse_grad_steps(a.grad_steps), a.reward_frames or None, form, a.anchor),
                 lora=Lora(a.lora_rank, a.lora_alpha), savings=savings_of(a), training=training)
 
@@ -102,7 +103,8 @@ def _train_and_test(a):
     test = load_prompts(a.test_prompts) if own else load_prompts(a.prompts, "test", seed=a.seed)
     both = sorted(set(train) & set(test))
     if both: raise ValueError(
-        f"{len(both)} prompts are in --prompts and in --test-prompts, such as {both[0]!r}: held-out prompts must be new ones")
+        f"{len(both)} prompts are in --prompts and in --test-prompts, such as {both[0]!r}: "
+        "held-out prompts must be new ones")
     few = lambda prompts, n: sample_prompts(prompts, min(n, len(prompts)), a.seed) if n else []
     groups = dict(train=few(train, a.eval_train), held_out=few(test, a.eval_test))
     return train, {k: v for k, v in groups.items() if v}, test[:4]
@@ -124,7 +126,8 @@ def _run_align(a, groups, pipe, reward, train, shown, out):
     checkpoint = Path(groups["training"].checkpoint)
     if checkpoint.exists(): print(f"going on from {checkpoint}")
     calls = _callbacks(a, pipe, out, shown)
-    return align(pipe, reward, train, a.train_steps, **groups, callbacks=calls, any_world=a.any_world, **given(a, *SAMPLER))
+    options = dict(callbacks=calls, any_world=a.any_world, **given(a, *SAMPLER))
+    return align(pipe, reward, train, a.train_steps, **groups, **options)
 
 # %% ../../nbs/commands/align.ipynb #66babb9e
 def _evaluate(a, run, groups):
@@ -155,7 +158,9 @@ def _write_results(a, run, before, after, out):
     table = comparison_table(before, after, {"training seconds": cost["seconds"], "reward queries": cost["queries"]})
     as_dicts = lambda found: {k: e.as_dict() for k, e in found.items()}
     results = dict(options=asdict(a), **cost, before=as_dicts(before), after=as_dicts(after))
-    for name, text in (("results.md", f"{table}\n"), ("results.json", json.dumps(results, indent=1) + "\n"), ("README.md", model_card(a, table))):
+    texts = {"results.md": f"{table}\n", "results.json": json.dumps(results, indent=1) + "\n",
+             "README.md": model_card(a, table)}
+    for name, text in texts.items():
         with atomic_path(out/name) as tmp: tmp.write_text(text, encoding="utf-8")
     _write_curve(run, out/"reward.png")
     return table
@@ -166,8 +171,10 @@ def model_card(
     table,              # of the results, as markdown
 ) -> str:               # a README.md with the hub's metadata
     "What somebody who finds the LoRA has to know"
-    changed = {k: v for k, v in asdict(a).items() if v != getattr(AlignOptions(), k) and k not in ("out", "debug", "checkpoint")}
-    words = " ".join(f"--{k.replace('_', '-')}" + ("" if v is True else f" {json.dumps(v)}") for k, v in changed.items())
+    plain, here = AlignOptions(), ("out", "debug", "checkpoint")
+    changed = {k: v for k, v in asdict(a).items() if v != getattr(plain, k) and k not in here}
+    word = lambda k, v: f"--{k.replace('_', '-')}" + ("" if v is True else f" {json.dumps(v)}")
+    words = " ".join(word(k, v) for k, v in changed.items())
     return f"""---
 library_name: diffusers
 base_model: {a.model}
@@ -188,7 +195,8 @@ def run_align(
     from vader_nb.models.load import load_pipeline
     from vader_nb.rewards.load import load_reward
     quiet()
-    start, reward, (train, prompts, shown), groups = time.time(), load_reward(a.reward), _train_and_test(a), groups_of(a)
+    start, reward, groups = time.time(), load_reward(a.reward), groups_of(a)
+    train, prompts, shown = _train_and_test(a)
     pipe = load_pipeline(a.model, dtype=a.dtype, device=a.device)
     if hasattr(pipe, "device"): reward.to(pipe.device)
     with out_folder(a.out) as out:
@@ -197,7 +205,8 @@ def run_align(
         before, after = _evaluate(a, run, prompts)
         table = _write_results(a, run, before, after, out)
         if not a.checkpoint: (out/"checkpoint.pt").unlink(missing_ok=True)
-    print(f"\n{table}\n\n{time.time() - start:.0f} s in all. In {out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
+    names = ", ".join(sorted(p.name for p in out.iterdir()))
+    print(f"\n{table}\n\n{time.time() - start:.0f} s in all. In {out}: {names}")
 
 def vader_align(argv=None):
     "The command"

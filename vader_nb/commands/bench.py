@@ -58,7 +58,7 @@ def time_steps(
     repeats: int = 5,           # rounds
     racers: dict | None = None, # name -> `Savings` of those whose steps to time, whole; None: all of `RACERS`
     **settings,                 # num_inference_steps, guidance_scale
-) -> dict:                      # parts, steps: name -> (how often, wall s, CPU s); and the ratio of our step to the sum of its parts
+) -> dict:                      # parts, steps: name -> (how often, wall s, CPU s); ratio of our step to its parts
     "Time the parts of a step, and whole steps of each racer, all in turns"
     racers = {"exact": EXACT, **(RACERS if racers is None else racers)}
     work, around, count = step_parts(pipe, reward, prompts, Vader().reward_frames, **settings)
@@ -66,7 +66,7 @@ def time_steps(
     for name, savings in racers.items():
         loss_fn, n = racer_loss(pipe, reward, savings, name == "official", **settings), savings.updates_per_rollout
         work[name] = lambda f=loss_fn, n=n: fit(f, params, prompts, n, training, n)
-        work[name]()                                    # the first time is different: prompts are encoded, memory is found
+        work[name]()                            # the first time is different: prompts are encoded, memory is found
     times = interleaved(work, repeats, around)
     parts = {k: (n, *times[k]) for k, n in count.items()}
     total = [sum(n*t[i] for n, *t in parts.values()) for i in (0, 1)]
@@ -84,7 +84,8 @@ def step_tables(
              ("sum of the parts", "", *ms(*found["sum"])), ("whole step", "", *ms(*found["steps"]["exact"][1:])),
              ("whole/sum", "", *(f"{r:.3f}" for r in found["ratio"]))]
     base = found["steps"]["official"][2]/found["steps"]["official"][0] if "official" in found["steps"] else None
-    rows = [(k, str(n), *ms(wall/n, cpu/n), f"{cpu/n/base:.2f}" if base else "") for k, (n, wall, cpu) in found["steps"].items()]
+    rows = [(k, str(n), *ms(wall/n, cpu/n), f"{cpu/n/base:.2f}" if base else "")
+            for k, (n, wall, cpu) in found["steps"].items()]
     head = "racer", "updates a rollout", "wall an update, ms", "CPU an update, ms", "of official"
     return format_table(parts), format_table([head, *rows])
 
@@ -107,10 +108,14 @@ class Race:
     diversity_prompts: int = 3          # of them, whose diversity is measured
     training: Training = Training(lr=1e-3, save_every=8)
 
+def _judged(pipe, r, settings):
+    return evaluate(pipe, r.reward, r.test, diversity_prompts=r.diversity_prompts, diversity_seeds=4, **settings)
+
 def _pipeline_and_loss(name, seed, r, settings):
     pipe = load_pipeline("tiny")
     params, savings = add_lora(pipe, 8, seed=seed), _savings_of(name)
-    return pipe, params, racer_loss(pipe, r.reward, savings, name == "official", **settings), savings.updates_per_rollout
+    loss_fn = racer_loss(pipe, r.reward, savings, name == "official", **settings)
+    return pipe, params, loss_fn, savings.updates_per_rollout
 
 # %% ../../nbs/commands/bench.ipynb #e77bb2d6
 def run_leg(
@@ -132,7 +137,7 @@ def run_leg(
     training = replace(r.training, seed=seed, checkpoint=checkpoint)
     for p in points[len(found):]:
         log = fit(loss_fn, params, r.train, p*n, training, n)
-        with folded(pipe): e = evaluate(pipe, r.reward, r.test, diversity_prompts=r.diversity_prompts, diversity_seeds=4, **settings)
+        with folded(pipe): e = _judged(pipe, r, settings)
         found.append(dict(batches=p, updates=p*n, wall=sum(x["seconds"] for x in log), **e.as_dict()))
         _write(file, found)
     return found
@@ -169,7 +174,8 @@ def race_table(
     "Rewards, oracles and times of a race; of each leg, the first evaluation with the official reward, or its last one"
     base, rows, shares = found["base"], [], []
     def cells(e):
-        return f"{e['reward']:.2f}", *(f"{v:.0%}" for v in e["accuracy"].values()), f"{e['diversity']:.2e}" if e["diversity"] else ""
+        read = [f"{v:.0%}" for v in e["accuracy"].values()]
+        return f"{e['reward']:.2f}", *read, f"{e['diversity']:.2e}" if e["diversity"] else ""
     rows.append(("base model", "", "", *cells(base), ""))
     for name, legs in found["legs"].items():
         for seed, records in legs.items():
@@ -178,7 +184,8 @@ def race_table(
             if name != "official": shares.append((name, seed, reached/whole if reached is not None else None))
             e = when_reached(aim["reward"], records)
             told = f"{reached:.0f} ({reached/whole:.0%})" if reached is not None else "not reached"
-            rows.append((f"{name}, seed {seed}", str(e["updates"]), f"{e['batches']*found['clock'][name]:.0f}", *cells(e), told))
+            spent = e["batches"]*found["clock"][name]
+            rows.append((f"{name}, seed {seed}", str(e["updates"]), f"{spent:.0f}", *cells(e), told))
     head = "", "updates", "seconds", "reward", *base["accuracy"], "diversity", "s to official reward"
     return format_table([head, *rows]), shares
 
@@ -205,12 +212,13 @@ def race(
     for k in racers: _savings_of(k)
     base, file = _read(Path(out)/"base.json"), Path(out)/"base.json"
     if base is None:
-        e = evaluate(load_pipeline("tiny"), r.reward, r.test, diversity_prompts=r.diversity_prompts, diversity_seeds=4, **settings)
-        base = e.as_dict()
+        base = _judged(load_pipeline("tiny"), r, settings).as_dict()
         _write(file, base)
     found = {k: {} for k in racers}
     for seed in seeds:
-        for k in racers: found[k][str(seed)] = run_leg(k, seed, _points(k, updates, clock, n_points, budget), out, r, **settings)
+        for k in racers:
+            points = _points(k, updates, clock, n_points, budget)
+            found[k][str(seed)] = run_leg(k, seed, points, out, r, **settings)
     return dict(base=base, legs=found, clock=clock)
 
 # %% ../../nbs/commands/bench.ipynb #2250ff61
@@ -235,7 +243,8 @@ class BenchOptions:
 # %% ../../nbs/commands/bench.ipynb #406f6b58
 def _check_bench(a):
     "Refuse impossible options before any work; returns the racers"
-    check_least(a, seeds=1, train_steps=1, batch_size=1, eval_test=1, points=1, repeats=1, threads=1, diversity_prompts=1)
+    check_least(a, **dict.fromkeys(("seeds", "train_steps", "batch_size", "eval_test", "points", "repeats", "threads",
+                                    "diversity_prompts"), 1))
     if not a.budget > 0: raise ValueError(f"budget={a.budget}: must be above 0")
     names = ["official", *(n for n in a.racers.replace(",", " ").split() if n != "official")]
     return {n: _savings_of(n) for n in names}
@@ -251,7 +260,8 @@ def _time_and_race(a, racers, r, out):
         _write(out/"steps.json", times)
     print(*step_tables(times), sep="\n\n", flush=True)
     clock = {k: times["steps"][k][2] for k in racers}       # CPU seconds; with one thread those of a quiet machine
-    return times, race(out, r, clock, tuple(racers), tuple(range(a.seeds)), a.train_steps, a.budget, a.points, **settings)
+    seeds = tuple(range(a.seeds))
+    return times, race(out, r, clock, tuple(racers), seeds, a.train_steps, a.budget, a.points, **settings)
 
 # %% ../../nbs/commands/bench.ipynb #604e880b
 def bench(

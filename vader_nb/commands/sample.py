@@ -14,11 +14,11 @@ from ..console import SAMPLER, check_least, given, option, out_folder, quiet, ru
 # %% ../../nbs/commands/sample.ipynb #bfa1bbfb
 @dataclass(frozen=True)
 class SampleOptions:
-    "Sample videos from a text-to-video or image-to-video model, with or without a LoRA, and write them as mp4 with a contact sheet."
+    "Sample videos from a text or picture, with or without a LoRA, and write them as mp4 with a contact sheet."
     prompt: str | None = option(None, "what to draw, one or more texts in quotes", nargs="+")
-    prompts: str | None = option(None, "a prompt set (activities, actions, tiny, ...) or a text file with one prompt a line")
-    image: str | None = option(None, "pictures to continue, for a model such as tiny-i2v or svd: files, or a folder", nargs="+")
-    chunks: int = option(1, "continue each picture this many times, from the last frame of the video before: a long video")
+    prompts: str | None = option(None, "a prompt set (activities, tiny, ...) or a text file with one prompt a line")
+    image: str | None = option(None, "pictures to continue, with tiny-i2v or svd: files, or a folder", nargs="+")
+    chunks: int = option(1, "continue each picture this many times, from the last frame before: a long video")
     split: str = option("all", "of the prompt set: all, train or test")
     n: int | None = option(None, "how many prompts of the set or file; all if not given")
     per_prompt: int = option(1, "videos for each prompt, from different noise")

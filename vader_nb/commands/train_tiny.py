@@ -15,16 +15,16 @@ from ..console import check_least, option, out_folder, run_command
 # %% ../../nbs/commands/train_tiny.ipynb #ba3f68e4
 @dataclass(frozen=True)
 class TrainTinyOptions:
-    "Train the tiny base model from nothing: the command that made the shipped weights, resumable, with progress bar and log."
+    "Train the tiny base model from nothing: the command that made the shipped weights, resumable."
     part: str = option("unet", "what to train: vae, or unet (with the text encoder)")
-    out: str = option("tiny", "folder for the weights, in diffusers' layout, and the checkpoint; an interrupted training in it is continued")
+    out: str = option("tiny", "folder for the weights and the checkpoint; an interrupted training is continued")
     train_steps: int | None = option(None, "optimiser updates; as the shipped weights were trained if not given")
     batch_size: int | None = option(None, "frames (vae) or videos (unet) an update")
     lr: float | None = option(None, "peak learning rate")
     n_videos: int | None = option(None, "videos rendered at a time (vae), or size of the training set (unet)")
     vae: str | None = option(None, "for the unet: folder of the VAE; the shipped one if not given")
-    init: str | None = option(None, "for the unet: folder of a tiny model to go on from, for a second cycle (then its own updates, rate and stages)")
-    eval_every: int | None = option(None, "for the unet: updates between two readings by the oracles, and between checkpoints")
+    init: str | None = option(None, "for the unet: folder of a tiny model to go on from, for a second cycle")
+    eval_every: int | None = option(None, "for the unet: updates between two readings by the oracles and checkpoints")
     n_eval: int | None = option(None, "for the unet: held-out captions that the oracles read, 1 to 200")
     seed: int = option(0, "of weights and data; the shipped weights: 0")
     debug: bool = option(False, "show the traceback of an error")
@@ -44,12 +44,10 @@ def _train_part(a, out):
         finish_vae(vae, out/"vae")
     else:
         import torch
-        vae = AutoencoderKL.from_pretrained(a.vae or weights_folder("tiny")/"vae", torch_dtype=torch.float32)
-        vae = vae.eval().requires_grad_(False)
-        cycle = {k: given.pop(k) for k in ("train_steps", "lr") if k in given}
-        if a.init: given["init"] = load_tiny_networks(a.init)[0]
-        cycle = replace(SECOND_CYCLE if a.init else FIRST_CYCLE, **cycle)
-        model, log = train_unet(vae, cycle, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
+        folder = a.vae or weights_folder("tiny")/"vae"
+        vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+        if a.init: given = {**SECOND_CYCLE, **given, "init": load_tiny_networks(a.init)[0]}
+        model, log = train_unet(vae, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
         save_tiny(model, vae, log, out)
     return log
 
@@ -62,7 +60,8 @@ def _check_training(a):
     if a.lr is not None and not a.lr > 0: raise ValueError(f"lr={a.lr}: must be above 0")
     if a.vae and not (Path(a.vae)/"config.json").is_file(): raise FileNotFoundError(
         f"vae: no config.json in {a.vae}; give the folder 'vae' that --part vae wrote")
-    if a.init and a.part != "unet": raise ValueError(f"init: only --part unet can go on from a model, got --part {a.part}")
+    if a.init and a.part != "unet": raise ValueError(
+        f"init: only --part unet can go on from a model, got --part {a.part}")
     if a.init and not (Path(a.init)/"unet"/"config.json").is_file(): raise FileNotFoundError(
         f"init: no unet/config.json in {a.init}; give a folder that --part unet wrote")
 

@@ -41,7 +41,8 @@ def first_images(
         image = [ImagePrompt("picture", x) for x in (image[None] if image.ndim == 3 else image)]
     prompts = [image] if isinstance(image, ImagePrompt) else list(image)
     if not prompts: raise ValueError("no picture to continue: give at least one")
-    return torch.stack([fit_image(p.image.float(), pipe.size) for p in check_prompts(prompts, pictures=True)]).to(pipe.device)
+    prompts = check_prompts(prompts, pictures=True)
+    return torch.stack([fit_image(p.image.float(), pipe.size) for p in prompts]).to(pipe.device)
 
 # %% ../../nbs/methods/long_video.ipynb #78a224c5
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Chain:
         n = self.chunks
         if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(
             f"chunks={n!r}: must be a whole number of at least 1")
-        if not self.chosen <= set(range(n)): raise ValueError(f"grad_chunks={sorted(self.chosen)}: there are chunks 0 to {n - 1}")
+        if not self.chosen <= set(range(n)): raise ValueError(
+            f"grad_chunks={sorted(self.chosen)}: there are chunks 0 to {n - 1}")
 
     @property
     def chosen(self): return set(range(self.chunks) if self.grad_chunks is None else self.grad_chunks)
@@ -66,7 +68,7 @@ class Chain:
 def constant(
     pipe,                       # any pipeline, such as one with a LoRA
 ):
-    "The denoiser's weights are constants inside: gradients pass through, none arrives, also if the forward pass is computed again"
+    "The denoiser's weights are constants inside: gradients pass, none arrives, also when it is recomputed"
     same = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in pipe.denoiser.parameters()}
     same |= {id(b): b for b in pipe.denoiser.buffers()}
     with replaced(pipe, denoiser=copy.deepcopy(pipe.denoiser, same)): yield       # other modules around the same memory
@@ -81,7 +83,7 @@ def _around_chunk(pipe, chain, c):
 # %% ../../nbs/methods/long_video.ipynb #4f498833
 def autoregressive_sample(
     pipe,                                   # image to video: "tiny-i2v", "svd", "svd-xt"
-    image,                                  # what to continue: `ImagePrompt`s, or pixels (3, H, W) or (B, 3, H, W) in [0, 1]
+    image,                                  # to continue: `ImagePrompt`s, or pixels ([B,] 3, H, W) in [0, 1]
     chain: Chain | int = Chain(),           # how often, and how gradients pass; a number is the number of chunks
     grad_steps: int | Callable = 0,         # K: the last K sampling steps of a chunk carry gradient; or a selection
     savings: Savings = NONE,                # of the sampler: prefix, guidance_interval, reuse
@@ -90,9 +92,8 @@ def autoregressive_sample(
     on_chunk: Callable | None = None,       # called with the number of each finished chunk
     **settings,                             # num_inference_steps, guidance_scale, eta
 ) -> torch.Tensor:                          # pixels (B, chunks*(F - 1) + 1, 3, H, W) in [0, 1]
-    "Continue pictures, then the last frame of that, and so on (section 4); each chunk shares a frame with the one before"
-    chain = chain if isinstance(chain, Chain) else Chain(chain)
-    images, video = first_images(pipe, image), []
+    "Continue pictures, then the last frame of that, and so on (section 4); each chunk shares a frame with the last"
+    chain, images, video = chain if isinstance(chain, Chain) else Chain(chain), first_images(pipe, image), []
     for c in range(chain.chunks):
         K = grad_steps if c in chain.chosen or images.requires_grad else 0
         waiting, weights = _around_chunk(pipe, chain, c)
@@ -123,7 +124,8 @@ def sample_long(
         for i in range(0, len(images), batch_size):
             batch = images[i:i + batch_size]
             generators = seeded(range(seed + i, seed + i + len(batch)))
-            videos.append(autoregressive_sample(pipe, batch, chain, generator=generators, on_chunk=lambda c: bar.update(), **settings))
+            videos.append(autoregressive_sample(
+                pipe, batch, chain, generator=generators, on_chunk=lambda c: bar.update(), **settings))
     return torch.cat(videos)
 
 # %% ../../nbs/methods/long_video.ipynb #100e4840
@@ -134,7 +136,8 @@ def same_as_first(
     "What the oracles read in each frame, against what the first picture shows"
     (B, F), given = frames.shape[:2], [parse_caption(c) for c in captions]
     now = read_oracles(frames.flatten(0, 1)[:, None].expand(-1, FRAMES, -1, -1, -1))
-    same = {k: torch.tensor([name == given[i//F][k] for i, name in enumerate(now[k])]).view(B, F) for k in ("colour", "shape", "background")}
+    def as_given(k): return torch.tensor([name == given[i//F][k] for i, name in enumerate(now[k])]).view(B, F)
+    same = {k: as_given(k) for k in ("colour", "shape", "background")}
     return same | dict(all=torch.stack(list(same.values())).all(0))
 
 # %% ../../nbs/methods/long_video.ipynb #1db9ca8d
@@ -151,7 +154,8 @@ def drift_curves(
     colour = colour_of(frames.flatten(0, 1)).view(B, F, 3) - colour_of(torch.stack([p.image for p in prompts]))[:, None]
     losses = torch.stack([-vjepa(frames[:, i:i + n], texts) for i in range(F - n + 1)], 1)
     same = same_as_first(frames, texts_of(prompts))
-    return {"distance of the colour": colour.norm(dim=-1), "shape is another": 1 - same["shape"].float(), "colour, shape, background kept": same["all"].float(),
+    return {"distance of the colour": colour.norm(dim=-1), "shape is another": 1 - same["shape"].float(),
+            "colour, shape, background kept": same["all"].float(),
             "V-JEPA loss": torch.nn.functional.pad(losses, (n//2 - 1, F - len(losses[0]) - n//2 + 1), value=torch.nan),
             "aesthetic score": torch.stack([quality(frames[:, i:i + 1], texts) for i in range(F)], 1)}
 
@@ -174,14 +178,15 @@ def over_windows(
     reward: Reward,                 # of short videos
     windows: list[list[int]],       # frame numbers; all of one length
     name: str | None = None,        # None: the reward's own
-    given: bool = False,            # the first half of each window is taken as given: gradient reaches the second half only
+    given: bool = False,            # the first half of a window is given: gradient reaches the second half only
 ) -> Reward:                        # of long videos: the mean over the windows
     "A reward of short videos, taken over windows of a long one; ValueError for a video that is too short"
     reward, last, half = as_reward(reward), max(max(w) for w in windows), len(windows[0])//2
     @reads_pictures
     def mean(frames, prompts):
         if frames.shape[1] <= last: raise ValueError(
-            f"the windows reach to frame {last}, this video has {frames.shape[1]}: give videos of as many chunks as the windows are for")
+            f"the windows reach to frame {last}, this video has {frames.shape[1]}: "
+            "give videos of as many chunks as the windows are for")
         x = torch.cat([frames[:, w] for w in windows])
         if given: x = torch.cat([x[:, :half].detach(), x[:, half:]], 1)
         return reward(x, list(prompts)*len(windows)).view(len(windows), -1).mean(0)
@@ -201,9 +206,10 @@ def _given(prompts, like):
     return torch.stack([fit_image(p.image.to(like), like.shape[-2:]) for p in check_prompts(prompts, pictures=True)])
 
 def picture_colour() -> Reward:     # scores of at most 0
-    "Minus the squared distance of each frame's mean colour from the picture's, over channels and frames; for `ImagePrompt`s"
+    "Minus the squared distance of each frame's mean colour from that of the picture; for `ImagePrompt`s"
     @reads_pictures
-    def colour(frames, prompts): return -(frames.mean((3, 4)) - _given(prompts, frames).mean((2, 3))[:, None]).square().mean((1, 2))
+    def colour(frames, prompts):
+        return -(frames.mean((3, 4)) - _given(prompts, frames).mean((2, 3))[:, None]).square().mean((1, 2))
     return Reward(colour)
 
 def picture_likeness(
@@ -228,14 +234,16 @@ def chain_loss(
 ) -> Callable:                           # a loss function for `fit`
     "Algorithm 1 for a chain of chunks, as a loss function of a batch of `ImagePrompt`s"
     def loss_fn(batch):
-        video = autoregressive_sample(pipe, batch.prompts, chain, grad_steps, savings, batch.generators, batch.shared, **settings)
+        generators = batch.generators, batch.shared
+        video = autoregressive_sample(pipe, batch.prompts, chain, grad_steps, savings, *generators, **settings)
         scores, parts = reward.with_parts(video, batch.prompts)
         metrics = dict(reward=scores, **{k: v for k, v in parts.items() if len(parts) > 1})
         return reward_loss(scores, form), {k: v.detach() for k, v in metrics.items()}
     return loss_fn
 
 # %% ../../nbs/methods/long_video.ipynb #884d5ccd
-LONG_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2", "proj_in", "proj_out", "proj", "time_emb_proj", "linear_1", "linear_2")
+LONG_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2", "proj_in", "proj_out", "proj",
+                "time_emb_proj", "linear_1", "linear_2")
 
 # %% ../../nbs/methods/long_video.ipynb #882fad41
 @torch.no_grad()
@@ -254,7 +262,8 @@ def consistency(
             "background consistency": same_as_first(frames, captions)["background"].float().mean().item(),
             "motion smoothness": 1 - (frames[:, 1:-1] - (frames[:, :-2] + frames[:, 2:])/2).abs().mean().item(),
             "dynamic degree": (motion_reward()(frames, texts) > moving).float().mean().item(),
-            "aesthetic quality": aesthetic(frames, texts).mean().item(), "imaging quality": sharpness(frames, texts).mean().item()}
+            "aesthetic quality": aesthetic(frames, texts).mean().item(),
+            "imaging quality": sharpness(frames, texts).mean().item()}
 
 # %% ../../nbs/methods/long_video.ipynb #74117ad9
 SVD_LONG_RECIPE = dict(

@@ -28,8 +28,8 @@ from ..video import atomic_path, before_after, check_out_dir, show_pair, write_i
 @dataclass(frozen=True)
 class Vader:
     "The options of VADER"
-    grad_steps: int | Callable = 1      # K, the sampling steps that carry gradient (Algorithm 1; the paper uses 1); or a selection of them
-    reward_frames: int | None = 4       # decode and score this many random frames of each video (the paper's subsampling); None is all
+    grad_steps: int | Callable = 1      # K, the sampling steps with gradient (Algorithm 1; paper: 1); or a selection
+    reward_frames: int | None = 4       # decode and score this many random frames of each video; None: all
     form: Callable = maximise           # scores (B,) -> scalar; `distance_to(10, .1)` is the paper's aesthetic loss
     anchor: float = 3.                  # weight of the distance to the base model, see below; 0 is none
 
@@ -72,13 +72,14 @@ def drift(
 
 # %% ../../nbs/methods/vader.ipynb #a41c04d5
 def _try_reward(pipe, reward, prompts, reward_frames):
-    "Score chosen frames of one decoded noise before any work starts: a broken reward fails here, and one that needs other frames"
+    "Score frames of one decoded noise before any work: a broken reward fails here, and one that needs other frames"
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         noise = pipe.init_latents(1, generator)
         pixels = pipe.decode(noise, choose_frames(pipe.num_frames, reward_frames, generator))
     scores = reward(pixels.detach().requires_grad_(), prompts[:1])
-    if not scores.requires_grad: raise ValueError(f"reward {reward.name!r} does not depend differentiably on the frames")
+    if not scores.requires_grad: raise ValueError(
+        f"reward {reward.name!r} does not depend differentiably on the frames")
 
 def check_alignment(
     pipe: VideoPipeline,        # base model
@@ -109,7 +110,8 @@ class Run:
 
     def sample(self, prompts=None, seed=0, scale=1.):
         "Videos (B, F, 3, H, W) of the aligned model; `scale=0` is the base model"
-        with lora_scale(self.pipe, scale): return sample_videos(self.pipe, prompts or self.prompts[:4], seed, **asdict(self.sampler))
+        with lora_scale(self.pipe, scale):
+            return sample_videos(self.pipe, prompts or self.prompts[:4], seed, **asdict(self.sampler))
 
     def before_after(self, prompts=None, seed=0):
         "Videos of the base and of the aligned model from the same noise"
@@ -137,7 +139,8 @@ def save_run(
     "Write the LoRA, the log and the options, then a contact sheet and a before/after video"
     folder = check_out_dir(folder)
     file = save_lora(run.pipe, folder)
-    with atomic_path(folder/"options.json") as tmp: tmp.write_text(json.dumps(run.options, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(folder/"options.json") as tmp:
+        tmp.write_text(json.dumps(run.options, indent=1) + "\n", encoding="utf-8")
     log = JSONLog(folder/"log.jsonl")
     log.before_fit(run)
     try: _write_pictures(run, folder, list(prompts or run.prompts[:4]), seed)
@@ -155,7 +158,7 @@ def _options(pipe, reward, sampler, **groups):
 # %% ../../nbs/methods/vader.ipynb #8ab58188
 def align(
     pipe: VideoPipeline,            # base model; gets a LoRA, its own weights stay as they are
-    reward,                         # a `Reward`, a name, a sum such as "tiny-aesthetic + 0.5*green", or any (frames, prompts) -> (B,)
+    reward,                         # a `Reward`, a name, a sum "tiny-clip + 0.5*green", or (frames, prompts) -> (B,)
     prompts: list[str],             # training prompts
     train_steps: int = 34,          # optimiser updates
     method: Vader = Vader(),        # K, frames, form of the loss, anchor
@@ -172,10 +175,9 @@ def align(
     sampler = check_alignment(pipe, reward, prompts, method, **settings)
     options = _options(pipe, reward, sampler, method=method, lora=lora, savings=savings)
     parameters = add_lora(pipe, lora, training.seed)
-    try:
-        loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
-        bar = (Progress(),) if callbacks is None else callbacks
-        log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
+    loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
+    bar = (Progress(),) if callbacks is None else callbacks
+    try: log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
     except BaseException:
         remove_lora(pipe)
         raise

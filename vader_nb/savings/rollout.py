@@ -25,13 +25,13 @@ from ..sampling import GradStep, Rollout, explicit, plan_sampling, sampler_setti
 @dataclass(frozen=True)
 class Savings:
     "What makes an update cheaper; nothing, unless said"
-    updates_per_rollout: int = 1                # optimiser updates from one rollout: the first as always, the others from its last steps again
-    draws: int = 1                              # average the loss over this many draws of the last steps, all from one rollout
-    fresh_noise: bool = True                    # last steps that are done again start from fresh noise; else from the same, with other frames
-    guidance_interval: tuple = (0., 1.)         # guide only this part of the sampling, 0 is the noisy end
-    reuse: int = 1                              # in the prefix, use each prediction for this many steps
-    prefix: tuple = ()                          # contexts for the prefix, such as `(folded,)`; called with the pipeline
-    cache_prompts: bool = False                 # encode each prompt once
+    updates_per_rollout: int = 1        # updates from one rollout; all but the first from its last steps again
+    draws: int = 1                      # average the loss over this many draws of the last steps, all from one rollout
+    fresh_noise: bool = True            # last steps done again start from fresh noise; else from the same, other frames
+    guidance_interval: tuple = (0., 1.) # guide only this part of the sampling, 0 is the noisy end
+    reuse: int = 1                      # in the prefix, use each prediction for this many steps
+    prefix: tuple = ()                  # contexts for the prefix, such as `(folded,)`; called with the pipeline
+    cache_prompts: bool = False         # encode each prompt once
 
     def __post_init__(self):
         for k in ("updates_per_rollout", "draws", "reuse"):
@@ -75,7 +75,7 @@ def guidance_at(
 
 # %% ../../nbs/savings/rollout.ipynb #c135c2af
 def _level(scheduler, t):
-    "Share of signal (alpha bar) at a timestep, and the factor that brings latents to unit variance, as a v-prediction sees them"
+    "Share of signal (alpha bar) at a timestep, and the factor that brings latents to unit variance"
     if not isinstance(scheduler, EulerDiscreteScheduler): return scheduler.alphas_cumprod[t], 1.
     a = 1/(scheduler.sigmas[(scheduler.timesteps == t).nonzero()[0, 0]]**2 + 1)
     return a, a.sqrt()
@@ -157,36 +157,35 @@ class Kept:
     @property
     def were_last(self): return self.steps == list(range(self.steps[0], self.num_steps))
 
+# %% ../../nbs/savings/rollout.ipynb #9ef7f45b
+def _steps(pipe, cond, x, savings, grad_steps, batch, settings, start=0):
+    "The sampling steps from `start` on, as a rollout"
+    steps, generators = [], (batch.generators, batch.shared)
+    latents = sample_thriftily(pipe, cond, x, savings, grad_steps, *generators, steps, start, **settings)
+    return Rollout(cond, latents, steps)
+
+def _again(pipe, batch, savings, kept, settings):
+    "The steps with gradient once more: from fresh noise around the same clean latents, or from the same noisy ones"
+    x, T = kept.x_t, settings.get("num_inference_steps")
+    if savings.fresh_noise: x = renoise(pipe, kept.x0, kept.steps[0], batch.generators, num_inference_steps=T)
+    return _steps(pipe, kept.cond, x, savings, explicit(kept.steps), batch, settings, kept.steps[0])
+
 # %% ../../nbs/savings/rollout.ipynb #a2876454
 class ThriftyRollout:
-    "A rollout that saves work; called again with the same batch, it does only the gradient steps again, if they are the last ones"
+    "A rollout that saves work; again with the same batch, it does only the gradient steps again, if they are the last"
     def __init__(self, pipe, savings):
-        self.savings = savings
-        self.encode = encode_once(pipe) if savings.cache_prompts else pipe.encode_prompt
+        self.savings, self.encode = savings, encode_once(pipe) if savings.cache_prompts else pipe.encode_prompt
 
     def __call__(self, pipe, batch, grad_steps=1, **settings):
         kept = (batch.cache or {}).get("rollout")
-        return (self._again if kept and kept.were_last else self._whole)(pipe, batch, grad_steps, settings)
-
-    def _sample(self, pipe, cond, x, grad_steps, batch, settings, start=0):
-        "Latents and the steps that carried gradient"
-        steps = []
-        return sample_thriftily(pipe, cond, x, self.savings, grad_steps, batch.generators, batch.shared, steps, start, **settings), steps
-
-    def _whole(self, pipe, batch, grad_steps, settings):
+        if kept and kept.were_last: return _again(pipe, batch, self.savings, kept, settings)
         cond = self.encode(batch.prompts)
         noise = pipe.init_latents(len(batch.prompts), batch.generators)
-        latents, steps = self._sample(pipe, cond, noise, grad_steps, batch, settings)
-        if batch.cache is not None and steps: batch.cache["rollout"] = Kept(
-            cond, latents.detach(), steps[0].latents.detach(), [s.index for s in steps], len(pipe.scheduler.timesteps))
-        return Rollout(cond, latents, steps)
-
-    def _again(self, pipe, batch, grad_steps, settings):
-        kept, T = batch.cache["rollout"], settings.get("num_inference_steps")
-        first = kept.steps[0]
-        x = renoise(pipe, kept.x0, first, batch.generators, num_inference_steps=T) if self.savings.fresh_noise else kept.x_t
-        latents, steps = self._sample(pipe, kept.cond, x, explicit(kept.steps), batch, settings, first)
-        return Rollout(kept.cond, latents, steps)
+        out = _steps(pipe, cond, noise, self.savings, grad_steps, batch, settings)
+        if batch.cache is not None and out.steps: batch.cache["rollout"] = Kept(
+            cond, out.latents.detach(), out.steps[0].latents.detach(), [s.index for s in out.steps],
+            len(pipe.scheduler.timesteps))
+        return out
 
 # %% ../../nbs/savings/rollout.ipynb #e4d43d44
 def rollout(
@@ -213,7 +212,7 @@ def averaged(
 def attention_broadcast(
     skip: int = 2,      # compute the attention of every layer at one of this many steps
 ) -> Callable:          # a context for `prefix`
-    "Reuse the attention layers' outputs: diffusers' hooks of Pyramid Attention Broadcast; all steps of the prefix must be guided, or none"
+    "Reuse attention outputs (diffusers' Pyramid Attention Broadcast); all steps of the prefix must be guided, or none"
     kinds = "spatial_attention", "temporal_attention", "cross_attention"
     config = {f"{k}_block_skip_range": skip for k in kinds} | {f"{k}_timestep_skip_range": (-1, 1) for k in kinds}
     @contextmanager

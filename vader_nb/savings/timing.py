@@ -54,6 +54,8 @@ class StepParts(NamedTuple):
 def _base(pipe):
     with torch.no_grad(), without_lora(pipe): yield
 
+def _contexts(pipe): return lambda: folded(pipe), torch.no_grad, lambda: _base(pipe)
+
 def _trainer_parts(pipe):
     "Folding, and the optimiser's update at learning rate 0"
     params = lora_parameters(pipe)
@@ -79,17 +81,18 @@ def step_parts(
     s = sampler_settings(pipe, **settings)
     pipe.scheduler.set_timesteps(s.num_inference_steps)
     first, last, scale = pipe.scheduler.timesteps[0], pipe.scheduler.timesteps[-1], s.guidance_scale
-    seeded = lambda: torch.Generator().manual_seed(0)
+    def seeded(): return torch.Generator().manual_seed(0)
     cond, noise = pipe.encode_prompt(prompts), pipe.init_latents(len(prompts), seeded())
     clean, chosen = noise.clone().requires_grad_(), choose_frames(pipe.num_frames, reward_frames, seeded())
     def forward(): pipe.denoise(noise, first, cond, scale)
     def last_step(): pipe.denoise(noise, last, cond, scale).sum().backward()
     def score(): reward.with_parts(pipe.decode(clean, chosen), prompts)[0].sum().backward()
     own = _trainer_parts(pipe)
-    work = {"encode prompts": lambda: pipe.encode_prompt(prompts), "noise": lambda: pipe.init_latents(len(prompts), seeded()),
-            "fold and unfold": own["fold and unfold"], "forward, folded": forward, "forward, LoRA beside": forward,
-            "forward, base model": forward, "last step: forward, backward": last_step,
+    work = {"encode prompts": lambda: pipe.encode_prompt(prompts),
+            "noise": lambda: pipe.init_latents(len(prompts), seeded()), "fold and unfold": own["fold and unfold"],
+            "forward, folded": forward, "forward, LoRA beside": forward, "forward, base model": forward,
+            "last step: forward, backward": last_step,
             "frames and reward: forward, backward": score, "update": own["update"]}
-    around = {"forward, folded": lambda: folded(pipe), "forward, LoRA beside": torch.no_grad, "forward, base model": lambda: _base(pipe)}
+    around = dict(zip(("forward, folded", "forward, LoRA beside", "forward, base model"), _contexts(pipe)))
     left_out = {"encode prompts": 0, "forward, LoRA beside": 0, "forward, folded": len(pipe.scheduler.timesteps) - 1}
     return StepParts(work, around, {**dict.fromkeys(work, 1), **left_out})
