@@ -2,9 +2,9 @@
 import torch
 from golden import SINGLE, Check
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
-from vader_nb.rewards.action import action_logits, action_loss, action_reward, class_names, match_label, resize_square
+from vader_nb.rewards.action import action_logits, action_loss, action_reward, class_names, match_label
 from vader_nb.rewards.core import reward_loss
-from vader_nb.rewards.clip import imagenet_normalise
+from vader_nb.rewards.clip import imagenet_normalise, resize_squash
 
 
 def classifier(case, dtype):
@@ -20,10 +20,10 @@ def videomae_action(case):
         if bits == 64: yield Check('label of the prompt', class_names(model)[match_label(c['action'], class_names(model))], c['label'])
         x = case['in.frames'].to(dtype).requires_grad_()
         frames = (x/2 + .5).clamp(0, 1)[None]
-        logits = action_logits(model, frames, resize_square)
-        score = action_reward(model, resize=resize_square)(frames, [c['action']])
+        logits = action_logits(model, frames, resize_squash)
+        score = action_reward(model, resize=resize_squash)(frames, [c['action']])
         loss = reward_loss(score, action_loss)
-        by_log = -action_reward(model, resize=resize_square, log=True)(frames, [c['action']]).mean()
+        by_log = -action_reward(model, resize=resize_squash, log=True)(frames, [c['action']]).mean()
         # float32: logits to the recorded tolerance, probabilities to SINGLE
         yield Check(out + 'logits', logits, case[out + 'logits'], tol if bits == 64 else tolerance['float32'])
         yield Check(out + 'score_probability', score[0], case[out + 'score_probability'], tol)
@@ -36,7 +36,7 @@ def videomae_action(case):
             # the norm looser: single pixels lie exactly on the clamp's edge, where versions of torch differ
             yield from case.gradient(f'out64.grad_frames_of_{name}', grad, tolerance['grad (relative to max)'], 1e-5)
         want = case['out64.preprocessed_sample']
-        images = imagenet_normalise(resize_square(frames[0], model.config.image_size), torch.float64)[None]
+        images = imagenet_normalise(resize_squash(frames[0], model.config.image_size), torch.float64)[None]
         steps = [n//k for n, k in zip(images.shape[-2:], want.shape[-2:])]
         yield Check('out64.preprocessed_sample', images[..., ::steps[0], ::steps[1]], want, tol)
 

@@ -19,9 +19,8 @@ from tqdm.auto import tqdm
 from ..pipeline import VideoPipeline, check_prompts
 from ..rewards.load import load_reward
 from ..rewards.clip import image_embeds, load_clip
-from ..rewards.core import Reward, as_reward, motion_energy
+from ..rewards.core import motion_energy
 from ..sampling import sample_videos
-from ..video import check_pixels
 from ..world import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE
 from ..world import oracle_accuracy, parse_caption, read_oracles
 

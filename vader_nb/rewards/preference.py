@@ -8,6 +8,7 @@ __all__ = ['HPS_REPO', 'HPS_FILES', 'PICKSCORE', 'VIT_H', 'hpsv2_reward', 'hpsv2
            'hps_loss', 'aesthetic_hps_loss', 'aesthetic_hps_reward', 'aesthetic_hps_goal']
 
 # %% ../../nbs/rewards/preference.ipynb #813bfe85
+import math
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 
 from ..hub import fetch_file, read_tensors, weights_folder
 from .aesthetic import aesthetic_loss
-from .clip import find_tokenizer, image_embeds, load_clip
+from .clip import central_square, find_tokenizer, image_embeds, load_clip
 from .core import Reward, as_reward, distance_to, near_target, per_frame, scorer_name
 from .open_clip import convert_open_clip
 
@@ -45,24 +46,20 @@ def _shortest(images, size):
     h, w = images.shape[-2:]
     return (size, w*size//h) if h <= w else (h*size//w, size)
 
-def _square(images, size):
-    "The central square; where one pixel is left over, it stays at the end"
-    top, left = ((n - size)//2 for n in images.shape[-2:])
-    return images[..., top:top+size, left:left+size]
-
 def resize_processor(
     images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
     size: int,       # wanted height and width
 ) -> Tensor:         # (N, 3, size, size) in [0, 1] (up to 1e-3)
     "The preprocessing of PickScore: transformers' `CLIPImageProcessor`, without its rounding to bytes"
-    return _square(_bicubic(images, *_shortest(images, size)), size)
+    return central_square(_bicubic(images, *_shortest(images, size)), size, math.floor)
 
 def resize_unclamped(
     images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
     size: int,       # wanted height and width
 ) -> Tensor:         # (N, 3, size, size), beyond [0, 1] where bicubic overshoots
     "The preprocessing of PickScore in VADER's script: the processor's in floats, neither cut to the range nor rounded"
-    return _square(F.interpolate(images, _shortest(images, size), mode="bicubic", antialias=True), size)
+    images = F.interpolate(images, _shortest(images, size), mode="bicubic", antialias=True)
+    return central_square(images, size, math.floor)
 
 # %% ../../nbs/rewards/preference.ipynb #e6006cee
 HPS_REPO = "xswu/HPSv2"

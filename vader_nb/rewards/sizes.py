@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     CLIPConfig, CLIPModel, DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config, VideoMAEConfig,
     VideoMAEForVideoClassification, VJEPA2Config, VJEPA2Model, YolosConfig, YolosForObjectDetection)
@@ -265,7 +265,7 @@ def measure_reward(
     options: dict,                          # from `write_published`
     size: tuple = (320, 512),               # height and width of the video
     dtype: torch.dtype = torch.float32,     # of the network; the pixels are float32
-    watch=None,                             # `saved_bytes` of `vader_nb.sampling`
+    watch=None,                             # `SavedBytes` of `vader_nb.savings.meter`
 ) -> dict:                                  # CPU seconds and bytes
     "Load a reward, score one video, differentiate, in one thread; meant for a process of its own"
     torch.set_num_threads(1)                # then CPU seconds are what a core of one's own would take

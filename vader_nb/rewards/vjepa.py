@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import VJEPA2Model
 
 from ..hub import load_pretrained, read_config, weights_folder
-from .clip import imagenet_normalise
+from .clip import central_square, imagenet_normalise, shortest_edge
 from .core import Reward, scorer_name
 
 # %% ../../nbs/rewards/vjepa.ipynb #38a8b076
@@ -155,12 +155,9 @@ class VJEPA2(nn.Module):
 # %% ../../nbs/rewards/vjepa.ipynb #32b7531d
 def _shortest_edge_crop(frames, edge, size):
     "(B, F, 3, size, size): bilinear, shortest edge to `edge`, then the central square"
-    h, w = frames.shape[-2:]
-    to = (edge, int(edge*w/h)) if h <= w else (int(edge*h/w), edge)
-    x = frames.flatten(0, 1)
-    if to != (h, w): x = F.interpolate(x, to, mode="bilinear", antialias=True)
-    top, left = (round((n - size)/2) for n in to)
-    return x[..., top:top+size, left:left+size].unflatten(0, frames.shape[:2])
+    to, x = shortest_edge(*frames.shape[-2:], edge), frames.flatten(0, 1)
+    if x.shape[-2:] != to: x = F.interpolate(x, to, mode="bilinear", antialias=True)
+    return central_square(x, size).unflatten(0, frames.shape[:2])
 
 def resize_margin(
     frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
