@@ -39,7 +39,7 @@ def shortest_edge(
 def central_square(
     images: Tensor,          # (..., H, W)
     size: int,               # height and width of the square
-    cut: Callable = round,   # where the number of pixels left over is odd: `round` as OpenAI's CLIP, `math.floor` as others
+    cut: Callable = round,   # if an odd number of pixels is left over: `round` as OpenAI's CLIP, `math.floor` as others
 ) -> Tensor:                 # (..., size, size)
     "The square in the middle of a picture"
     top, left = (cut((n - size)/2) for n in images.shape[-2:])

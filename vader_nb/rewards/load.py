@@ -118,7 +118,7 @@ def _from_file(text):
 
 # %% ../../nbs/rewards/load.ipynb #cb855a94
 def load_reward(
-    reward, # a name of `REWARDS`, a sum like `"2*green - motion"`, `"file.py:function"`, a `Reward`, `(frames, prompts) -> (B,)`
+    reward, # a name of `REWARDS`, a sum like `"2*green - motion"`, `"file.py:function"`, a `Reward`, or any function
     **options, # options of a reward given by one name, such as `model=` of "aesthetic"
 ) -> Reward:
     "A frozen, checked reward; raises ValueError for an unknown name, with the nearest ones"
