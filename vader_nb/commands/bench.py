@@ -190,9 +190,9 @@ def race_table(
     return format_table([head, *rows]), shares
 
 # %% ../../nbs/commands/bench.ipynb #26442b13
-def _points(name, updates, clock, n_points, budget):
+def _points(name, train_steps, clock, n_points, budget):
     "Rollouts after which to evaluate: the official racer makes its updates, the others get a share of its time"
-    n, k = updates, n_points
+    n, k = train_steps, n_points
     if name != "official": n, k = max(1, int(budget*n*clock["official"]/clock[name])), 2*n_points
     return sorted({-(-n*i//k) for i in range(1, k + 1)})
 
@@ -203,7 +203,7 @@ def race(
     clock: dict,                    # racer -> seconds of a rollout with its updates
     racers: tuple = ("official", "fast"),
     seeds: tuple = (0, 1, 2),
-    updates: int = 60,              # of each leg of the official racer
+    train_steps: int = 60,          # of each leg of the official racer
     budget: float = .5,             # share of the official racer's time that the others get
     n_points: int = 2,              # evaluations of each official leg; the others are evaluated twice as often
     **settings,                     # num_inference_steps, guidance_scale
@@ -217,7 +217,7 @@ def race(
     found = {k: {} for k in racers}
     for seed in seeds:
         for k in racers:
-            points = _points(k, updates, clock, n_points, budget)
+            points = _points(k, train_steps, clock, n_points, budget)
             found[k][str(seed)] = run_leg(k, seed, points, out, r, **settings)
     return dict(base=base, legs=found, clock=clock)
 
