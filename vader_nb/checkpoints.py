@@ -31,7 +31,8 @@ def _restore(path, name, part, saved):
     if isinstance(part, torch.Generator): return part.set_state(saved)
     try: part.load_state_dict(saved)
     except (RuntimeError, ValueError, KeyError) as e:
-        raise ValueError(f"{path}: the saved {name!r} does not fit: is this a checkpoint of another model? ({str(e)[:300]})") from e
+        raise ValueError(f"{path}: the saved {name!r} does not fit: is this a checkpoint of another model? "
+                         f"({str(e)[:300]})") from e
 
 def load_state(
     path: str | Path,  # file written by `save_state`

@@ -8,10 +8,12 @@ __all__ = ['PREDICTION_TYPES', 'add_noise', 'scaled_linear', 'training_target', 
            'edm_denoised', 'edm_step', 'rflow_step', 'guide', 'log_prob']
 
 # %% ../nbs/core/diffusion.ipynb #99c4927f
-import difflib, math
+import math
 from typing import NamedTuple
 
 import torch
+
+from .names import unknown
 
 # %% ../nbs/core/diffusion.ipynb #671ed111
 def _level(value, x, name, lo=0., hi=1.):
@@ -62,10 +64,7 @@ PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 
 def _check_type(prediction_type):
     "Raise `ValueError` with the nearest name unless `prediction_type` is known"
-    if prediction_type in PREDICTION_TYPES: return
-    near = difflib.get_close_matches(str(prediction_type), PREDICTION_TYPES, 1, 0)
-    raise ValueError(f"unknown prediction_type {prediction_type!r}; expected one of {', '.join(PREDICTION_TYPES)}"
-                     f" (did you mean {near[0]!r}?)")
+    if prediction_type not in PREDICTION_TYPES: raise unknown("prediction_type", prediction_type, PREDICTION_TYPES)
 
 def training_target(
     x:torch.Tensor,     # (B, ...) clean data
@@ -74,7 +73,8 @@ def training_target(
     prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
 )->torch.Tensor:        # (B, ...) what the network should return
     "The target of the loss; v as in Salimans & Ho (2022); `ValueError` for an unknown type"
-    _check_type(prediction_type), _check_like(noise, x, "noise", "x")
+    _check_type(prediction_type)
+    _check_like(noise, x, "noise", "x")
     if prediction_type == "epsilon": return noise
     if prediction_type == "sample": return x
     alpha_bar = _level(alpha_bar, _full(x), "alpha_bar")
@@ -109,7 +109,8 @@ def to_x0_eps(
     prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
 )->tuple:              # (x0, eps), each (B, ...)
     "Clean data and noise from a prediction; `ValueError` for `epsilon` at zero signal or for clean input"
-    _check_type(prediction_type), _check_like(pred, x_t, "pred", "x_t")
+    _check_type(prediction_type)
+    _check_like(pred, x_t, "pred", "x_t")
     pred, x_t = _full(pred), _full(x_t)
     alpha_bar = _level(alpha_bar, x_t, "alpha_bar")
     if (alpha_bar == 1).any(): raise ValueError("alpha_bar is 1: the data are clean already; expected values in [0, 1)")
@@ -199,7 +200,8 @@ def alpha_bars(
 )->tuple:      # (alpha_bar, alpha_bar_prev), two 0-dim tensors
     "The two levels of a scheduler's step at `t`, by its own rule; `ValueError` for another scheduler or a strange t"
     if hasattr(scheduler, "sigmas") or not hasattr(scheduler, "alphas_cumprod"):
-        raise ValueError(f"{type(scheduler).__name__} does not step in alpha_bar; expected DDIMScheduler or DDPMScheduler")
+        raise ValueError(f"{type(scheduler).__name__} does not step in alpha_bar; expected DDIMScheduler or "
+                         f"DDPMScheduler")
     if getattr(scheduler, "num_inference_steps", None) is None:
         raise ValueError("the scheduler has no timesteps yet; call scheduler.set_timesteps(n) first")
     if int(t) not in scheduler.timesteps.tolist():
@@ -269,7 +271,8 @@ def edm_step(
     generator:torch.Generator=None,  # to draw it from
 )->Step:
     "One Euler step in sigma (Karras et al. 2022, Alg. 1); `ValueError` for wrong levels, shapes or eta"
-    _check_type(prediction_type), _check_like(pred, x_t, "pred", "x_t")
+    _check_type(prediction_type)
+    _check_like(pred, x_t, "pred", "x_t")
     pred, x, most = _full(pred), _full(x_t), torch.finfo(torch.float32).max
     now = _level(sigma, x, "sigma", torch.finfo(torch.float32).tiny, most)
     to = _level(sigma_next, x, "sigma_next", 0., most)

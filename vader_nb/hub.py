@@ -40,14 +40,16 @@ def read_tensors(
 ) -> dict[str, Tensor]:              # name -> tensor, on the CPU
     "Named tensors of a checkpoint, without unpickling; raises FileNotFoundError, or ValueError for any other file"
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{path}: no such file; give a .safetensors file, or a file of torch.save")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give a .safetensors file, or a file of torch.save")
     try: saved = load_file(path) if path.suffix == ".safetensors" else torch.load(
         path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as e: raise ValueError(
         f"{path} ({path.stat().st_size} bytes) is no readable file of tensors only, so it is refused; was the download "
         f"interrupted, or is it something else? ({type(e).__name__}: {str(e).strip().splitlines()[0][:150]})") from None
     tensors = _inside(saved, key) if isinstance(saved, dict) else None
-    if not isinstance(tensors, dict) or not tensors or not all(isinstance(t, Tensor) for t in tensors.values()): raise ValueError(
+    if not isinstance(tensors, dict) or not tensors or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise ValueError(
         f"{path}: it should hold named tensors and nothing else{f', at the top or under {key!r}' if key else ''}")
     return tensors
 
@@ -56,7 +58,9 @@ def _refuse_misfits(name, cls, missing, unknown, wrong=()):
     "ValueError with the first few tensors of each kind, if there are any"
     kinds = (missing, "missing"), (unknown, "unknown"), (wrong, "of another shape")
     faults = [f"{len(keys)} {what}, such as {', '.join(sorted(keys)[:3])}" for keys, what in kinds if keys]
-    if faults: raise ValueError(f"{name} is a checkpoint of another model than this {cls.__name__}: tensors {'; '.join(faults)}")
+    if faults:
+        raise ValueError(f"{name} is a checkpoint of another model than this {cls.__name__}: tensors "
+                         f"{'; '.join(faults)}")
 
 def load_strict(
     module: nn.Module,          # may be on the meta device; takes the tensors themselves, with their dtype
@@ -86,11 +90,15 @@ def check_place(
 
 # %% ../nbs/core/hub.ipynb #2002243e
 _CAUSES = {  # error of huggingface_hub, the special ones first -> what it means, and what to do
-    "GatedRepoError": ("its authors let in only those who ask", "accept the terms at https://huggingface.co/{0} and log in with `hf auth login`"),
-    "RepositoryNotFoundError": ("the hub has no such repository, or it is private", "check the name; for a private one log in with `hf auth login`"),
+    "GatedRepoError": ("its authors let in only those who ask",
+                       "accept the terms at https://huggingface.co/{0} and log in with `hf auth login`"),
+    "RepositoryNotFoundError": ("the hub has no such repository, or it is private",
+                                "check the name; for a private one log in with `hf auth login`"),
     "RevisionNotFoundError": ("it has no such branch, tag or commit", "give another revision, or none"),
-    "LocalEntryNotFoundError": ("it is not in the cache and the hub was not reached", "connect to the network, or download it elsewhere and give its folder"),
-    "OfflineModeIsEnabled": ("the hub is switched off (HF_HUB_OFFLINE=1)", "switch it on, or download it elsewhere and give its folder"),
+    "LocalEntryNotFoundError": ("it is not in the cache and the hub was not reached",
+                                "connect to the network, or download it elsewhere and give its folder"),
+    "OfflineModeIsEnabled": ("the hub is switched off (HF_HUB_OFFLINE=1)",
+                             "switch it on, or download it elsewhere and give its folder"),
     "EntryNotFoundError": ("the repository holds no such file", "is it the repository of another model?"),
 }
 
@@ -100,11 +108,12 @@ def _chain(error):
         yield error
         error = error.__cause__ or error.__context__
 
+# %% ../nbs/core/hub.ipynb #95633ca4
 def hub_error(
     name: str | Path,       # hub id, or folder
     what: str,              # what was wanted of it, such as "model.safetensors"
     error: Exception,       # what huggingface_hub, transformers or diffusers raised
-) -> Exception:             # to be raised: FileNotFoundError if the hub did not give it, ValueError if it is something else
+) -> Exception:  # to be raised: FileNotFoundError if the hub did not give it, ValueError if it is something else
     "The one error for what cannot be had from a place, with what to do"
     import huggingface_hub.errors as known
     for kind, (means, do) in _CAUSES.items():
@@ -113,7 +122,8 @@ def hub_error(
     text = f"({type(error).__name__}: {' '.join(str(error).split())[:200]})"
     if isinstance(error, (ConnectionError, TimeoutError)): return FileNotFoundError(
         f"{what} of {str(name)!r} could not be had from the hub: is there a network? {text}")
-    return ValueError(f"{str(name)!r} holds no {what} that can be read; was the download interrupted, or is it something else? {text}")
+    return ValueError(f"{str(name)!r} holds no {what} that can be read; was the download interrupted, or is it "
+                      f"something else? {text}")
 
 # %% ../nbs/core/hub.ipynb #e367703c
 def fetch_file(
@@ -124,12 +134,14 @@ def fetch_file(
     "A file of a folder or of a repository of the hub; FileNotFoundError says what to do"
     folder = Path(check_place(place))
     if folder.is_dir():
-        if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} has no {name}; was the download interrupted?")
+        if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} has no {name}; was the download "
+                                                                f"interrupted?")
         return folder/name
     from huggingface_hub import hf_hub_download
     try: return Path(hf_hub_download(str(place), name, **hub))
     except (OSError, ValueError) as e: raise hub_error(place, name, e) from e
 
+# %% ../nbs/core/hub.ipynb #17aef4e9
 def fetch_folder(
     place: str | Path,                  # a folder in diffusers' layout, or a hub id
     parts: tuple[str, ...],             # subfolders whose weights are needed
@@ -141,10 +153,13 @@ def fetch_folder(
     if Path(check_place(place)).is_dir(): return Path(place)
     from huggingface_hub import snapshot_download
     wanted = ["*.json", "tokenizer/*", *(f"{p}/*{'.fp16' if fp16 else ''}.safetensors" for p in parts)]
-    try: return Path(snapshot_download(str(place), revision=revision, local_files_only=local_files_only, allow_patterns=wanted,
+    try:
+        return Path(snapshot_download(str(place), revision=revision, local_files_only=local_files_only,
+                                      allow_patterns=wanted,
                                        ignore_patterns=None if fp16 else ["*.fp16.safetensors"]))
     except (OSError, ValueError) as e: raise hub_error(place, "the model", e) from e
 
+# %% ../nbs/core/hub.ipynb #51dfcde9
 def fetch(
     get: Callable,      # such as `CLIPTokenizer.from_pretrained`
     place: str | Path,  # a folder, or a hub id
@@ -166,11 +181,15 @@ def check_folder(
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f"no folder {str(folder)!r}: there is no such folder")
     index = folder/"model_index.json"
-    if not index.is_file(): raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
     found = json.loads(index.read_text()).get("_class_name")
-    if found != pipeline_class: raise ValueError(f"{folder} is a {found}, not a {pipeline_class}: a checkpoint of another model")
+    if found != pipeline_class:
+        raise ValueError(f"{folder} is a {found}, not a {pipeline_class}: a checkpoint of another model")
     missing = [n for n in networks if not list((folder/n).glob("*.safetensors"))]
-    if missing: raise FileNotFoundError(f"{folder}: no safetensors weights in {', '.join(missing)}; was the download interrupted?")
+    if missing:
+        raise FileNotFoundError(f"{folder}: no safetensors weights in {', '.join(missing)}; was the download "
+                                f"interrupted?")
     return folder
 
 # %% ../nbs/core/hub.ipynb #243e2cfd
@@ -181,6 +200,7 @@ def _read_half(folder, dtype):
     weights = [".fp16" in p.name for p in folder.glob("*.safetensors")]
     return any(weights) and (dtype in HALF or all(weights))
 
+# %% ../nbs/core/hub.ipynb #ee439fe6
 def load_part(
     folder: Path,           # in diffusers' layout
     part: str,              # the subfolder, such as "vae"
@@ -189,11 +209,16 @@ def load_part(
 ) -> nn.Module:
     "One network of a folder, with all its tensors; ValueError that names the part"
     variant = "fp16" if _read_half(folder/part, dtype) else None
-    try: net, info = cls.from_pretrained(folder/part, dtype=dtype, use_safetensors=True, variant=variant, output_loading_info=True)
-    except Exception as e: raise ValueError(f"{folder/part} cannot be loaded as {cls.__name__}: {str(e).strip().splitlines()[0][:200]}; "
+    try:
+        net, info = cls.from_pretrained(folder/part, dtype=dtype, use_safetensors=True, variant=variant,
+                                        output_loading_info=True)
+    except Exception as e: raise ValueError(f"{folder/part} cannot be loaded as {cls.__name__}: "
+                                            f"{str(e).strip().splitlines()[0][:200]}; "
                                             "was the download interrupted?") from e
     missing = sorted(info["missing_keys"])
-    if missing: raise ValueError(f"{folder/part}: {len(missing)} tensors are missing, such as {missing[0]}: is it a checkpoint of another model?")
+    if missing:
+        raise ValueError(f"{folder/part}: {len(missing)} tensors are missing, such as {missing[0]}: is it a "
+                         f"checkpoint of another model?")
     return net
 
 # %% ../nbs/core/hub.ipynb #3f82fc5a
@@ -217,9 +242,12 @@ def load_pretrained(
     absent: str = "(?!)",   # pattern of the names that may be missing: weights that are never used
 ) -> nn.Module:             # float32, frozen, in evaluation mode
     "`from_pretrained` of safetensors that refuses what does not fit, with ValueError"
-    try: model, info = cls.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    try:
+        model, info = cls.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True,
+                                          output_loading_info=True)
     except (OSError, RuntimeError, ValueError, SafetensorError) as e: raise ValueError(
-        f"{str(name)!r}: its weights do not load as {cls.__name__} (safetensors only): {str(e).splitlines()[0][:200]}") from None
+        f"{str(name)!r}: its weights do not load as {cls.__name__} (safetensors only): "
+        f"{str(e).splitlines()[0][:200]}") from None
     missing = [k for k in info["missing_keys"] if not re.search(absent, k)]
     _refuse_misfits(repr(str(name)), type(model), missing, () if spare else info["unexpected_keys"])
     return model.requires_grad_(False).eval()

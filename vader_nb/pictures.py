@@ -26,10 +26,13 @@ def check_image(
     if not isinstance(image, Tensor) or not image.is_floating_point(): raise TypeError(
         "image must be a float tensor (3, H, W) in [0, 1], got "
         f"{getattr(image, 'dtype', type(image).__name__)}; read files with load_image_prompts")
-    if image.ndim != 3 or image.shape[0] != 3: raise ValueError(f"image has shape {tuple(image.shape)}; expected (3, H, W)")
-    if min(image.shape[1:]) < 8: raise ValueError(f"image is {image.shape[1]}x{image.shape[2]} pixels: each side must have at least 8")
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"image has shape {tuple(image.shape)}; expected (3, H, W)")
+    if min(image.shape[1:]) < 8: raise ValueError(f"image is {image.shape[1]}x{image.shape[2]} pixels: each side must "
+                                                  f"have at least 8")
     lo, hi = (v.item() for v in image.detach().aminmax())
-    if not (-1e-3 <= lo and hi <= 1 + 1e-3): raise ValueError(f"image has values in [{lo:.4g}, {hi:.4g}]; expected [0, 1]")
+    if not (-1e-3 <= lo and hi <= 1 + 1e-3):
+        raise ValueError(f"image has values in [{lo:.4g}, {hi:.4g}]; expected [0, 1]")
     return image
 
 # %% ../nbs/core/pictures.ipynb #23c3c111
@@ -88,6 +91,7 @@ def _shrunk(image):
     scale = min(1, LARGEST/max(h, w))
     return fit_image(image, (round(h*scale), round(w*scale)))
 
+# %% ../nbs/core/pictures.ipynb #295200f1
 def _read_image(path, size):
     "Pixels of a picture file, which is closed again; FileNotFoundError or ValueError that names the file"
     if not path.is_file(): raise FileNotFoundError(f"no picture at {path}")
@@ -109,15 +113,18 @@ def _image_files(source):
     if not files: raise ValueError(f"{folder} holds no pictures; allowed: {', '.join(IMAGE_SUFFIXES)}")
     return files
 
+# %% ../nbs/core/pictures.ipynb #414f78b8
 def load_image_prompts(
     folder_or_files,                                # a folder, a picture file, or a list of picture files
-    size: int | tuple[int, int] | None = None,      # height and width to crop to (an int: a square); None: as it is, at most `LARGEST` a side
+    size: int | tuple[int, int]
+    | None = None,      # height and width to crop to (an int: a square); None: as it is, at most `LARGEST` a side
 ) -> list[ImagePrompt]:                             # the text of each is its file's name without the suffix
-    "Picture files as prompts (appendix A.1, ImageNet Dog Category); ValueError or FileNotFoundError for what is no picture"
+    "Picture files as prompts (appendix A.1, ImageNet Dog Category); ValueError or FileNotFoundError for others"
     size = (size, size) if isinstance(size, int) else size
     if size is not None and min(size) < 8: raise ValueError(f"size={size}: each side must have at least 8 pixels")
     files = _image_files(folder_or_files)
     if not files: raise ValueError("no picture files given: give at least one")
     twice = sorted({p.stem for p in files if [q.stem for q in files].count(p.stem) > 1})
-    if twice: raise ValueError(f"more than one picture is called {twice[0]!r}: their names are their texts, so rename them")
+    if twice:
+        raise ValueError(f"more than one picture is called {twice[0]!r}: their names are their texts, so rename them")
     return [ImagePrompt(p.stem, _read_image(p, size)) for p in files]

@@ -36,7 +36,8 @@ class VideoPipeline(Protocol):
     denoiser: nn.Module         # takes the LoRA
     def encode_prompt(self, prompts: list) -> Condition: ...
     def init_latents(self, batch_size: int, generator=None) -> torch.Tensor: ...
-    def denoise(self, latents: torch.Tensor, t: torch.Tensor, cond: Condition, guidance_scale: float) -> torch.Tensor: ...
+    def denoise(self, latents: torch.Tensor, t: torch.Tensor, cond: Condition, guidance_scale: float) -> torch.Tensor:
+        ...
     def decode(self, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor: ...
 
 # %% ../nbs/core/pipeline.ipynb #938a5cdd
@@ -47,7 +48,8 @@ def _check_kind(i, prompt, pictures):
     if isinstance(prompt, ImagePrompt) == pictures: return
     if pictures: raise TypeError(f"prompts[{i}] is the plain text {prompt!r:.60}, but pictures are to be continued: "
                                  "use load_image_prompts(folder) or ImagePrompt(text, image)")
-    raise TypeError(f"prompts[{i}] is the picture {str(prompt)!r:.60}, but texts are wanted here: give texts_of(prompts)")
+    raise TypeError(f"prompts[{i}] is the picture {str(prompt)!r:.60}, but texts are wanted here: give "
+                    f"texts_of(prompts)")
 
 def check_prompts(
     prompts: list,                  # what the user gave
@@ -71,7 +73,8 @@ def check_latents(
 ) -> torch.Tensor:              # the same
     "Refuse latents of another model"
     if latents.ndim != 5 or len(latents) == 0 or tuple(latents.shape[1:]) != tuple(shape):
-        raise ValueError(f"latents of shape {tuple(latents.shape)}: this model works on (B, {', '.join(map(str, shape))}) with B >= 1")
+        raise ValueError(f"latents of shape {tuple(latents.shape)}: this model works on (B, "
+                         f"{', '.join(map(str, shape))}) with B >= 1")
     return latents
 
 def check_frames(

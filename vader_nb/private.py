@@ -23,7 +23,8 @@ def written_for(
     part: str,      # the private part in question
 ) -> str:           # for an error or an assertion
     "What to say when a private part of a library is not as it was"
-    return (f"{library} {version(library)}: its {part} is not as in {library} {READ_IN[library]}, for which vader_nb.private was "
+    return (f"{library} {version(library)}: its {part} is not as in {library} {READ_IN[library]}, for which "
+            f"vader_nb.private was "
             f"written; mend that chapter, or install {library}=={READ_IN[library]}")
 
 @contextmanager
@@ -47,7 +48,8 @@ def tensor_version(t: torch.Tensor) -> int:
     return t._version
 
 # %% ../nbs/core/private.ipynb #acc2728a
-with reading("torch", "utils._python_dispatch.TorchDispatchMode"): from torch.utils._python_dispatch import TorchDispatchMode
+with reading("torch", "utils._python_dispatch.TorchDispatchMode"):
+    from torch.utils._python_dispatch import TorchDispatchMode
 
 def packet(func):
     "The operation `aten.mm` of an overload such as `aten.mm.default`"
@@ -56,16 +58,19 @@ def packet(func):
 def flop_table() -> dict:       # operation -> function of its inputs and output that counts floating point operations
     "torch's table of costs, and attention as the CPU computes it, which is not in it"
     from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count
-    def backward(grad, q, k, v, *args, out_val=None, **kwargs): return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
+    def backward(grad, q, k, v, *args, out_val=None, **kwargs):
+        return sdpa_backward_flop_count(grad.shape, q.shape, k.shape, v.shape)
     with reading("torch", "ops.aten._scaled_dot_product_flash_attention_for_cpu"):
-        on_gpu, on_cpu = (getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention{end}") for end in ("", "_for_cpu"))
+        on_gpu, on_cpu = (getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention{end}")
+                          for end in ("", "_for_cpu"))
         cpu_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
     return {**flop_registry, on_cpu: flop_registry[on_gpu], cpu_backward: backward}
 
 # %% ../nbs/core/private.ipynb #51ac3130
 def fake_tensors() -> tuple[type, type]:    # FakeTensor, FakeTensorMode
     "The classes of torch's tensors without data"
-    with reading("torch", "_subclasses.fake_tensor"): from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+    with reading("torch", "_subclasses.fake_tensor"):
+        from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
     return FakeTensor, FakeTensorMode
 
 def uncompile(module: nn.Module):
@@ -126,6 +131,7 @@ def init_names(cls: type) -> set[str]:
     "Names of the arguments that the constructor of a `ConfigMixin` takes"
     with reading("diffusers", "ConfigMixin._get_init_keys"): return cls._get_init_keys(cls) - {"self"}
 
+# %% ../nbs/core/private.ipynb #aaf99179
 def scaled_by_us(scheduler):
     "Tell a scheduler of diffusers that its input was scaled, so that it does not warn"
     scheduler.is_scale_input_called = True
@@ -135,5 +141,6 @@ def clip_image_processor() -> type:
     "transformers' image processor of CLIP that does without torchvision"
     try: from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as cls
     except ImportError:
-        with reading("transformers", "models.clip.image_processing_pil_clip"): from transformers import CLIPImageProcessor as cls
+        with reading("transformers",
+                     "models.clip.image_processing_pil_clip"): from transformers import CLIPImageProcessor as cls
     return cls

@@ -212,7 +212,8 @@ def prompt_batch(
     if not prompts: raise ValueError("there are no prompts to draw from; give at least one")
     if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
     orders = {}
-    def order(epoch): return sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{texts_of([p])[0]}".encode()).digest())
+    def order(epoch):
+        return sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{texts_of([p])[0]}".encode()).digest())
     def at(i):
         epoch, k = divmod(i, len(prompts))
         if epoch not in orders: orders[epoch] = order(epoch)

@@ -149,7 +149,8 @@ def contact_sheet(
 # %% ../nbs/core/video.ipynb #8ff5b9da
 def _check_pair(before, after):
     "Check two videos of one shape"
-    check_pixels(before, "before"), check_pixels(after, "after")
+    check_pixels(before, "before")
+    check_pixels(after, "after")
     if before.shape != after.shape:
         raise ValueError(f"before has shape {tuple(before.shape)} and after {tuple(after.shape)}; expected one shape")
 
@@ -262,7 +263,8 @@ def write_video(
     "Write one file, whole or not at all; `ValueError` for another suffix, else as `check_pixels`"
     path = _check_suffix(path, (".mp4", ".gif"))
     frames = _as_batch(frames)
-    _check_play(fps, scale), _check_layout(1, scale, pad)
+    _check_play(fps, scale)
+    _check_layout(1, scale, pad)
     tiles = [_enlarge(v, scale) for v in to_uint8(frames)]
     video = np.stack([np.asarray(_beside([Image.fromarray(t) for t in f], pad)) for f in zip(*tiles)])
     codec = "gif" if path.suffix.lower() == ".gif" else "h264"
@@ -318,6 +320,8 @@ def show_pair(
 ):
     "Play before (left) and after (right) in step, one clip for each pair; errors as `before_after`"
     before, after = _as_batch(before, "before"), _as_batch(after, "after")
-    _check_pair(before, after), _check_play(fps, scale), _check_layout(1, scale, pad)
+    _check_pair(before, after)
+    _check_play(fps, scale)
+    _check_layout(1, scale, pad)
     gap = torch.ones_like(before[..., :1]).expand(*before.shape[:-1], pad)
     _show(list(to_uint8(torch.cat([before, gap, after], -1))), fps, scale, _check_captions(captions, len(before)))

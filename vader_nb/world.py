@@ -38,7 +38,8 @@ def split_captions(
     "Split the captions into training and held-out ones"
     captions = all_captions()
     if not 0 <= n_test <= len(captions):
-        raise ValueError(f"n_test={n_test}: there are {len(captions)} captions, so 0 to {len(captions)} can be held out")
+        raise ValueError(f"n_test={n_test}: there are {len(captions)} captions, so 0 to {len(captions)} can be held "
+                         f"out")
     random.Random(seed).shuffle(captions)
     return captions[n_test:], captions[:n_test]
 
@@ -49,9 +50,10 @@ def _choose(word, allowed, kind, caption):
     raise ValueError(f"{caption!r}: {word!r} is no {kind} of the tiny world; allowed: {', '.join(allowed)}")
 
 def parse_caption(
-    caption: str,  # for example "a red circle moving left over sand with a gem"
+    caption: str,  # such as "a red circle moving left over sand with a gem"; or an image prompt with such a text
 ) -> dict:         # colour, shape, motion, background: str; gem: bool
     "The attributes that a caption names; raises ValueError for a sentence outside the grammar"
+    caption = str(caption)
     words = caption.removesuffix(_GEM_TEXT).split(" ")
     if len(words) < 6 or words[0] != "a" or words[-2] != "over":
         raise ValueError(f"{caption!r}: a caption reads 'a COLOUR SHAPE MOTION over SCENE[{_GEM_TEXT}]'")
@@ -108,13 +110,15 @@ def _object_mask(parsed, u):
     size = (6 + 1.5*u(len(parsed)))[:, None]*path[:, 2]
     x, y = _x - (centre[:, :1] + path[:, 0])[..., None, None], _y - (centre[:, 1:] + path[:, 1])[..., None, None]
     x, y, size = torch.broadcast_tensors(x, y, size[..., None, None])
-    return (.5 - torch.stack([shape_distance(p["shape"], x[i], y[i], size[i]) for i, p in enumerate(parsed)])).clamp(0, 1)
+    return (.5 - torch.stack([shape_distance(p["shape"], x[i], y[i], size[i]) for i, p in enumerate(parsed)])).clamp(0,
+                                                                                                                     1)
 
 def _scene(parsed, u):
     "The still background (B, 1, 3, H, W) with its texture and gem"
     B, row = len(parsed), _grid.view(-1, 1)
     texture = .05*(u(B, 1, 1)*2 - 1)*(row/SIZE*2 - 1) + .02*torch.sin(row*.9 + 6.28*u(B, 1, 1))
-    ground = torch.tensor([BACKGROUNDS[p["background"]] for p in parsed]).view(B, 1, 3, 1, 1) + texture.view(B, 1, 1, SIZE, 1)
+    ground = torch.tensor([BACKGROUNDS[p["background"]] for p in parsed]).view(B, 1, 3, 1, 1) + texture.view(B, 1, 1,
+                                                                                                             SIZE, 1)
     gx, gy = (torch.where(u(B) < .5, 4 + 1.5*u(B), SIZE - 4 - 1.5*u(B)).view(B, 1, 1, 1) for _ in range(2))
     gem = (3.2 - ((_x - gx).abs() + (_y - gy).abs())).clamp(0, 1)[:, :, None]
     gem = gem*torch.tensor([float(p["gem"]) for p in parsed]).view(B, 1, 1, 1, 1)
@@ -126,7 +130,7 @@ def render(
     generator: torch.Generator | None = None,    # of everything that the captions leave open
     vividness: float | None = None,              # 0 to 1; None draws it from [0.45, 1] for each video
     haze: float | None = None,                   # 0 to 1; None draws it from [0, 0.35] for each video
-) -> tuple[torch.Tensor, torch.Tensor]:          # pixels (B, 8, 3, 32, 32) in [0, 1]; opacity of the object (B, 8, 1, 32, 32)
+) -> tuple[torch.Tensor, torch.Tensor]:  # pixels (B, 8, 3, 32, 32) in [0, 1]; opacity of the object (B, 8, 1, 32, 32)
     "Draw one video for each caption; raises ValueError for an empty list or a caption outside the grammar"
     if not captions: raise ValueError("captions is empty: give at least one caption")
     parsed, B = [parse_caption(c) for c in captions], len(captions)
@@ -164,8 +168,10 @@ def make_tokenizer():
     from transformers import CLIPTokenizer
     words = sorted({w for c in all_captions() for w in c.split(" ")})
     letters, merges = sorted(set("".join(words))), _learn_merges(words)
-    tokens = ["<pad>", "<unk>", "<|startoftext|>", "<|endoftext|>", *letters, *(l + "</w>" for l in letters), *map("".join, merges)]
-    return CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, unk_token="<unk>", pad_token="<pad>",
+    tokens = ["<pad>", "<unk>", "<|startoftext|>", "<|endoftext|>", *letters, *(l + "</w>" for l in letters),
+              *map("".join, merges)]
+    return CLIPTokenizer(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, unk_token="<unk>",
+                         pad_token="<pad>",
                          model_max_length=MAX_TOKENS)
 
 # %% ../nbs/core/world.ipynb #36cfe496
@@ -181,7 +187,8 @@ def segment(
     rel = frames - background[:, None, :, None, None]
     far = rel.norm(dim=2)
     core = far > .6*far.flatten(1).quantile(.95, dim=1).view(-1, 1, 1, 1)
-    colour = torch.where(core[:, :, None], frames, torch.nan).transpose(1, 2).flatten(2).nanmedian(-1).values.nan_to_num()
+    colour = torch.where(core[:, :, None], frames, torch.nan).transpose(1,
+                                                                        2).flatten(2).nanmedian(-1).values.nan_to_num()
     axis = (colour - background)[:, None, :, None, None]
     length2 = axis.square().sum(2).clamp(min=1e-4)
     opacity = (rel*axis).sum(2)/length2
@@ -250,7 +257,8 @@ def _read_motion(mask):
 def _read_gem(frames, seg):
     "Whether at least four pixels in the corners have the colour of the gem"
     still = frames.median(1).values
-    corners = torch.cat([still[..., r, c].flatten(2) for r in (slice(0, 8), slice(-8, None)) for c in (slice(0, 8), slice(-8, None))], -1)
+    corners = torch.cat([still[..., r, c].flatten(2) for r in (slice(0, 8), slice(-8, None))
+                         for c in (slice(0, 8), slice(-8, None))], -1)
     near = lambda rgb: (corners - rgb[:, :, None]).norm(dim=1) < .12
     gem = torch.stack([(corners - c.view(1, 3, 1)).norm(dim=1) for c in _PALETTES["gem"][1][0]]).amin(0) < .12
     return ((gem & ~near(seg.background) & ~near(seg.colour)).sum(-1) >= 4).tolist()
@@ -273,6 +281,7 @@ def oracle_accuracy(
     captions: list[str],   # the B captions that the videos should show
 ) -> dict[str, float]:     # share of videos that agree with their caption, an attribute
     "How often each attribute of the video agrees with the caption"
-    if len(captions) != len(frames): raise ValueError(f"{len(frames)} videos but {len(captions)} captions: give one each")
+    if len(captions) != len(frames):
+        raise ValueError(f"{len(frames)} videos but {len(captions)} captions: give one each")
     parsed = [parse_caption(c) for c in captions]
     return {k: sum(a == p[k] for a, p in zip(v, parsed))/len(parsed) for k, v in read_oracles(frames).items()}

@@ -4,9 +4,9 @@ from unittest.mock import patch
 
 import torch
 from golden import DOUBLE, SINGLE, Check, wave_tolerance
-from vader_nb.checkpoints import load_strict
+from vader_nb.hub import load_strict
 from vader_nb.models import stdit3
-from vader_nb.models.opensora import RFlowScheduler, guided_velocity, sample_masked, timestep_transform
+from vader_nb.models.rflow import RFlowScheduler, guided_velocity, sample_masked, timestep_transform
 from vader_nb.models.opensora_vae import OpenSoraVAE, convert_opensora_vae
 from vader_nb.models.stdit3 import STDiT3, position_table, sinusoid, stdit3_config
 from vader_nb.sampling import explicit, last_k

@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKL
 from golden import DOUBLE, SINGLE, Check, wave_tolerance
 from torch import nn
-from vader_nb.models.videocrafter2 import (VC2DDIMScheduler, convert_unet, convert_vae, make_unet, set_fps, vae_config,
-                                           vc2_timesteps)
+from vader_nb.models.vc2_scheduler import VC2DDIMScheduler, vc2_timesteps
+from vader_nb.models.videocrafter2 import convert_unet, convert_vae, make_unet, set_fps, vae_config
 from vader_nb.pipeline import GreyPipeline
 from vader_nb.sampling import explicit, sample_latents
 

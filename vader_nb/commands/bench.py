@@ -20,7 +20,8 @@ from ..methods.vader import Vader, vader_loss
 from ..models.load import load_pipeline
 from ..names import unknown
 from ..pipeline import VideoPipeline
-from ..prompts import load_prompts, sample_prompts
+from ..prompts import load_prompts
+from ..prompts import sample_prompts
 from ..rewards.load import load_reward
 from ..savings.rollout import EXACT, FAST, NONE, Savings, averaged, rollout
 from ..savings.timing import interleaved, step_parts

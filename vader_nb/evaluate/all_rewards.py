@@ -25,7 +25,7 @@ from ..rewards.load import load_reward
 from ..rewards.action import action_loss
 from ..rewards.core import Reward
 from ..sampling import sample_videos
-from ..trainer import Training
+from ..training import Training
 from ..methods.vader import Vader, align
 from ..video import atomic_path
 

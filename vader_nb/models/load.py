@@ -25,7 +25,7 @@ MODELS = {  # name -> the function that loads it
     "svd-xt":        "vader_nb.models.svd:load_svd_xt",
     "wan":           "vader_nb.models.wan:load_wan",
 }
-FOLDERS = {  # pipeline class of a folder that diffusers saved -> name of the model, and the option that takes the folder
+FOLDERS = {  # pipeline class of a folder that diffusers saved -> name of the model, and its option for the folder
     "TextToVideoSDPipeline":        ("tiny", "folder"),
     "StableVideoDiffusionPipeline": ("svd", "folder_or_hub"),
     "WanPipeline":                  ("wan", "folder_or_hub"),
@@ -41,29 +41,37 @@ def _check_dtype(dtype):
     return _DTYPES[dtype]
 
 # %% ../../nbs/models/load.ipynb #c28c057d
+_MODELSCOPE = [320, 640, 1280, 1280]    # channels of its UNet's levels
+
+def _text_model(folder):
+    "Which of the models with the pipeline class of ModelScope: by the network of the frame rate, and by the sizes"
+    if (folder/"fps_embedding").is_dir(): return "videocrafter2", "source"
+    config = folder/"unet"/"config.json"
+    channels = json.loads(config.read_text()).get("block_out_channels") if config.is_file() else None
+    return ("modelscope" if channels == _MODELSCOPE else "tiny"), "folder"
+
 def _from_folder(folder):
     "Name of the model in a folder, and the option that says where it is"
-    index = Path(folder)/"model_index.json"
-    if not index.is_file(): raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
+    index = folder/"model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
     found = json.loads(index.read_text()).get("_class_name")
     if found not in FOLDERS: raise ValueError(
-        f"{folder} is a {found}; a folder may hold a {' or a '.join(FOLDERS)}. For another model give its name: {', '.join(MODELS)}")
+        f"{folder} is a {found}; a folder may hold a {' or a '.join(FOLDERS)}. "
+        f"For another model give its name: {', '.join(MODELS)}")
     name, option = FOLDERS[found]
-    if (Path(folder)/"fps_embedding").is_dir(): name, option = "videocrafter2", "source"
-    if name == "svd" and not (Path(folder)/"image_encoder").is_dir(): name, option = "tiny-i2v", "folder"
+    if name == "tiny": name, option = _text_model(folder)
+    if name == "svd" and not (folder/"image_encoder").is_dir(): name, option = "tiny-i2v", "folder"
     return name, {option: folder}
 
-# %% ../../nbs/models/load.ipynb #7f02fbad
+# %% ../../nbs/models/load.ipynb #57f7ee90
 def _check_device(device):
     "Refuse a device that is not there"
+    there = dict(cuda=torch.cuda.is_available, mps=torch.backends.mps.is_available)
     kind = torch.device(device).type
-    if kind == "cuda" and not torch.cuda.is_available(): raise ValueError(
-        f"device {str(device)!r}: this machine has no CUDA device that PyTorch can use; give device='cpu'")
-    if kind == "mps" and not torch.backends.mps.is_available(): raise ValueError(
-        f"device {str(device)!r}: this machine has no MPS device that PyTorch can use; give device='cpu'")
-    return device
+    if not there.get(kind, lambda: True)(): raise ValueError(
+        f"device {str(device)!r}: this machine has no {kind.upper()} device that PyTorch can use; give device='cpu'")
 
-# %% ../../nbs/models/load.ipynb #785889a0
 def load_pipeline(
     name: str | Path = "tiny",               # a name of `MODELS`, or a folder in diffusers' layout
     dtype: torch.dtype | str = torch.float32,   # of the frozen networks; or its name: "float32", "float16", "bfloat16"
@@ -73,8 +81,8 @@ def load_pipeline(
     "Load a base model; raises ValueError or FileNotFoundError, saying what was given and what is allowed"
     _check_device(device)
     dtype = _check_dtype(dtype)
-    if str(name) not in MODELS and Path(name).is_dir():
-        name, where = _from_folder(name)
+    if str(name) not in MODELS:
+        if not Path(name).is_dir(): raise unknown("model", str(name), MODELS, "a folder that diffusers saved")
+        name, where = _from_folder(Path(name))
         options |= where
-    if str(name) not in MODELS: raise unknown("model", str(name), MODELS, "a folder that diffusers saved")
     return resolve(MODELS[str(name)])(dtype=dtype, device=device, **options)

@@ -4,22 +4,16 @@
 
 # %% auto #0
 __all__ = ['MODELSCOPE_RECIPE', 'HUB', 'modelscope_config', 'build_modelscope', 'change_scheduler', 'tiny_random_modelscope',
-           'checkpoint_blocks', 'load_modelscope']
+           'load_modelscope']
 
 # %% ../../nbs/models/modelscope.ipynb #99e3bf0c
-from functools import partial
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DPMSolverMultistepScheduler, UNet3DConditionModel
-from diffusers.models import Transformer2DModel
-from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
-from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from .unet3d import UNet3DPipeline, load_unet3d
+from .unet3d import UNet3DPipeline, checkpoint_blocks, load_unet3d
 from ..hub import fetch_folder
 from ..world import make_tokenizer
 
@@ -27,19 +21,25 @@ from ..world import make_tokenizer
 def modelscope_config() -> dict:
     "Configurations of the networks and the scheduler of `damo-vilab/text-to-video-ms-1.7b`"
     return dict(
-        unet=dict(sample_size=32, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2, cross_attention_dim=1024, attention_head_dim=64,
-                  down_block_types=(*("CrossAttnDownBlock3D",)*3, "DownBlock3D"), up_block_types=("UpBlock3D", *("CrossAttnUpBlock3D",)*3)),
-        vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",)*4, up_block_types=("UpDecoderBlock2D",)*4,
+        unet=dict(sample_size=32, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+                  cross_attention_dim=1024, attention_head_dim=64,
+                  down_block_types=(*("CrossAttnDownBlock3D",)*3, "DownBlock3D"),
+                  up_block_types=("UpBlock3D", *("CrossAttnUpBlock3D",)*3)),
+        vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",)*4,
+                 up_block_types=("UpDecoderBlock2D",)*4,
                  layers_per_block=2, latent_channels=4, sample_size=256, scaling_factor=.18215),
-        text_encoder=dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16, hidden_act="gelu"),
-        scheduler=dict(beta_schedule="scaled_linear", beta_start=.00085, beta_end=.012, steps_offset=1, set_alpha_to_one=False, clip_sample=False))
+        text_encoder=dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16,
+                          hidden_act="gelu"),
+        scheduler=dict(beta_schedule="scaled_linear", beta_start=.00085, beta_end=.012, steps_offset=1,
+                       set_alpha_to_one=False, clip_sample=False))
 
 def build_modelscope(
     config: dict,         # as of `modelscope_config`
 ) -> dict:                # unet, vae, text_encoder, scheduler
     "The parts of a configuration, with random weights, on the current default device"
     return dict(unet=UNet3DConditionModel(**config["unet"]), vae=AutoencoderKL(**config["vae"]),
-                text_encoder=CLIPTextModel(CLIPTextConfig(**config["text_encoder"])), scheduler=DDIMScheduler(**config["scheduler"]))
+                text_encoder=CLIPTextModel(CLIPTextConfig(**config["text_encoder"])),
+                scheduler=DDIMScheduler(**config["scheduler"]))
 
 # %% ../../nbs/models/modelscope.ipynb #d2b950bc
 def change_scheduler(
@@ -59,39 +59,34 @@ def tiny_random_modelscope(
     "ModelScope's classes with random weights at toy size: for tests and for trying things out"
     torch.manual_seed(seed)
     words, config = make_tokenizer(), modelscope_config()
-    config["unet"] |= dict(sample_size=8, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=16, attention_head_dim=8, norm_num_groups=4,
-                           down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"), up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
-    config["vae"] |= dict(block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",)*3, up_block_types=("UpDecoderBlock2D",)*3,
+    config["unet"] |= dict(sample_size=8, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=16,
+                           attention_head_dim=8, norm_num_groups=4,
+                           down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
+                           up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"))
+    config["vae"] |= dict(block_out_channels=(8, 8, 8), down_block_types=("DownEncoderBlock2D",)*3,
+                          up_block_types=("UpDecoderBlock2D",)*3,
                           layers_per_block=1, norm_num_groups=4, sample_size=32)
-    config["text_encoder"] |= dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=len(words),
+    config["text_encoder"] |= dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                   vocab_size=len(words),
                                    max_position_embeddings=words.model_max_length)
     parts = build_modelscope(config)
     parts["scheduler"] = change_scheduler(parts["scheduler"], scheduler)
-    return UNet3DPipeline("tiny random modelscope", words, num_frames=num_frames, defaults=dict(num_inference_steps=4, guidance_scale=9., eta=0.), **parts)
-
-# %% ../../nbs/models/modelscope.ipynb #57de1f0f
-def checkpoint_blocks(
-    unet: UNet3DConditionModel,    # changed in place
-    on: bool = True,               # False undoes it
-) -> UNet3DConditionModel:         # the same
-    "Gradient checkpointing of a network that has none: its blocks keep their inputs and are computed again in the backward pass"
-    for m in unet.modules():
-        if not isinstance(m, (ResnetBlock2D, TemporalConvLayer, Transformer2DModel, TransformerTemporalModel)): continue
-        m.__dict__.pop("forward", None)
-        if on: m.forward = partial(checkpoint, m.forward, use_reentrant=False)
-    return unet
+    return UNet3DPipeline("tiny random modelscope", words, num_frames=num_frames,
+                          defaults=dict(num_inference_steps=4, guidance_scale=9., eta=0.), **parts)
 
 # %% ../../nbs/models/modelscope.ipynb #2b3c3649
 MODELSCOPE_RECIPE = dict(
     load=dict(size=(384, 384), num_frames=16, scheduler=DPMSolverMultistepScheduler, gradient_checkpointing=True),
-    align=dict(num_inference_steps=25, guidance_scale=9., grad_steps=1, frames=1, lora_rank=16, lr=2e-4, batch_size=16, accumulate=16, anchor=0.,
-               fit_options=dict(weight_decay=0., max_grad_norm=1.)))
+    sampler=dict(num_inference_steps=25, guidance_scale=9.),
+    method=dict(grad_steps=1, reward_frames=1, anchor=0.),
+    lora=dict(rank=16),
+    training=dict(batch_size=16, gradient_accumulation_steps=16, lr=2e-4, weight_decay=0., max_grad_norm=1.))
 
 # %% ../../nbs/models/modelscope.ipynb #ccb85f9c
 HUB = "damo-vilab/text-to-video-ms-1.7b"
 
 def load_modelscope(
-    folder: str | Path | None = None,             # a folder in diffusers' layout, or a hub id; None: the published model
+    folder: str | Path | None = None,  # a folder in diffusers' layout, or a hub id; None: the published model
     dtype: torch.dtype = torch.float32,           # of all networks; bfloat16 or float16 on a GPU
     device: str = "cpu",                          # where they go
     size: tuple[int, int] = (384, 384),           # height and width, in pixels
@@ -102,11 +97,13 @@ def load_modelscope(
     local_files_only: bool = False,               # use what was downloaded before
 ) -> UNet3DPipeline:                              # frozen, in evaluation mode
     "ModelScope; raises FileNotFoundError or ValueError, saying what is wrong with the folder or the size"
-    folder = fetch_folder(folder or HUB, ("text_encoder", "unet", "vae"), revision=revision, local_files_only=local_files_only)
-    defaults = {k: MODELSCOPE_RECIPE["align"][k] for k in ("num_inference_steps", "guidance_scale")} | dict(eta=0.)
+    folder = fetch_folder(folder or HUB, ("text_encoder", "unet", "vae"), revision=revision,
+                          local_files_only=local_files_only)
+    defaults = MODELSCOPE_RECIPE["sampler"] | dict(eta=0.)
     pipe = load_unet3d(folder, "modelscope", num_frames, defaults, dtype, device)
     factor = 2**(len(pipe.vae.config.block_out_channels) - 1)
-    if any(s < factor or s % factor for s in size): raise ValueError(f"size={tuple(size)}: height and width must be multiples of {factor}")
+    if any(s < factor or s % factor for s in size):
+        raise ValueError(f"size={tuple(size)}: height and width must be multiples of {factor}")
     pipe.latent_shape = pipe.latent_shape[0], num_frames, *(s//factor for s in size)
     pipe.scheduler = change_scheduler(pipe.scheduler, scheduler)
     if gradient_checkpointing: checkpoint_blocks(pipe.denoiser)

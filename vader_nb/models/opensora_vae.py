@@ -22,6 +22,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 
 from ..hub import fetch_file, load_strict, read_tensors
+from ..private import recomputed
 from ..pipeline import check_frames
 
 # %% ../../nbs/models/opensora_vae.ipynb #1db585cb
@@ -67,9 +68,7 @@ class _Levels(nn.Module):
     gradient_checkpointing = False
     _gradient_checkpointing_func = None
 
-    def run(self, part, x):
-        if self.gradient_checkpointing and torch.is_grad_enabled(): return self._gradient_checkpointing_func(part, x)
-        return part(x)
+    def run(self, part, x): return recomputed(self, part, x)
 
 # %% ../../nbs/models/opensora_vae.ipynb #a51e69ff
 class TemporalEncoder(_Levels):
@@ -113,7 +112,7 @@ class TemporalDecoder(_Levels):
 
 # %% ../../nbs/models/opensora_vae.ipynb #d2d25746
 class TemporalVAE(nn.Module):
-    "The VAE over time of Open-Sora 1.2 (its `VAE_Temporal`, with its argument names); works on the latents of a 2-D VAE"
+    "The VAE over time of Open-Sora 1.2 (its `VAE_Temporal`); works on the latents of a 2-D VAE"
     def __init__(
         self,
         in_out_channels: int = 4,                              # of the 2-D VAE's latents
@@ -127,7 +126,8 @@ class TemporalVAE(nn.Module):
     ):
         super().__init__()
         if len(temporal_downsample) != len(channel_multipliers) - 1: raise ValueError(
-            f"temporal_downsample has {len(temporal_downsample)} entries for {len(channel_multipliers)} levels: it needs "
+            f"temporal_downsample has {len(temporal_downsample)} entries for {len(channel_multipliers)} levels: it "
+            f"needs "
             f"{len(channel_multipliers) - 1}, one between each two levels")
         self.factor = 2**sum(map(bool, temporal_downsample))   # frames in a latent
         rest = [filters, *[filters*m for m in channel_multipliers]], temporal_downsample, num_res_blocks, num_groups
@@ -136,13 +136,16 @@ class TemporalVAE(nn.Module):
         self.post_quant_conv = CausalConv3d(embed_dim, latent_embed_dim, 1)
         self.decoder = TemporalDecoder(latent_embed_dim, in_out_channels, *rest)
 
-    def encode(self, x: Tensor) -> Tensor:
-        "(B, C, n, h, w) -> mean and log-variance (B, 2C, ceil(n/factor), h, w)"
-        return self.quant_conv(self.encoder(F.pad(x, (0, 0, 0, 0, -x.shape[2] % self.factor, 0))))
+# %% ../../nbs/models/opensora_vae.ipynb #1215f398
+@patch
+def encode(self: TemporalVAE, x: Tensor) -> Tensor:
+    "(B, C, n, h, w) -> mean and log-variance (B, 2C, ceil(n/factor), h, w)"
+    return self.quant_conv(self.encoder(F.pad(x, (0, 0, 0, 0, -x.shape[2] % self.factor, 0))))
 
-    def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        "(B, C, ceil(n/factor), h, w) -> (B, C, n, h, w)"
-        return self.decoder(self.post_quant_conv(z))[:, :, -num_frames % self.factor:]
+@patch
+def decode(self: TemporalVAE, z: Tensor, num_frames: int) -> Tensor:
+    "(B, C, ceil(n/factor), h, w) -> (B, C, n, h, w)"
+    return self.decoder(self.post_quant_conv(z))[:, :, -num_frames % self.factor:]
 
 # %% ../../nbs/models/opensora_vae.ipynb #764dbb84
 class Chunk(NamedTuple):
@@ -165,7 +168,8 @@ def chunks_of(
 
 # %% ../../nbs/models/opensora_vae.ipynb #4716617f
 SPATIAL = dict(   # the 2-D VAE of the published model, in diffusers' terms
-    down_block_types=["DownEncoderBlock2D"]*4, up_block_types=["UpDecoderBlock2D"]*4, block_out_channels=[128, 256, 512, 512],
+    down_block_types=["DownEncoderBlock2D"]*4, up_block_types=["UpDecoderBlock2D"]*4, block_out_channels=[128, 256, 512,
+                                                                                                          512],
     layers_per_block=2, latent_channels=4, norm_num_groups=32, sample_size=512)
 
 def _draw(moments, noise):
@@ -192,29 +196,33 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):
         super().__init__()
         self.spatial_vae = AutoencoderKL(**(SPATIAL if spatial is None else spatial))
         self.temporal_vae = TemporalVAE(**temporal or {})
-        for name, values in dict(shift=latents_mean, scale=latents_std).items():    # named as in the published checkpoint
+        for name, values in dict(shift=latents_mean, scale=latents_std).items():  # named as in the published checkpoint
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1))
 
     def chunks(self, num_frames: int) -> list[Chunk]:
         "Frames and latents of each chunk of a video"
         return chunks_of(num_frames, self.config.micro_frame_size, self.temporal_vae.factor)
 
-    def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        "(f, h, w) of the latents of a video"
-        factor = 2**(len(self.spatial_vae.config.block_out_channels) - 1)
-        return self.chunks(num_frames)[-1].latents.stop, height//factor, width//factor
+# %% ../../nbs/models/opensora_vae.ipynb #c87852bf
+@patch
+def latent_size(self: OpenSoraVAE, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+    "(f, h, w) of the latents of a video"
+    factor = 2**(len(self.spatial_vae.config.block_out_channels) - 1)
+    return self.chunks(num_frames)[-1].latents.stop, height//factor, width//factor
 
-    def _by_frame(self, fn, x):
-        "Work on the frames (B, C, F, H, W) as on pictures, some at a time"
-        pictures = x.transpose(1, 2).flatten(0, 1)
-        done = torch.cat([fn(p) for p in pictures.split(self.config.micro_batch_size or len(pictures))])
-        return done.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+@patch
+def _by_frame(self: OpenSoraVAE, fn, x):
+    "Work on the frames (B, C, F, H, W) as on pictures, some at a time"
+    pictures = x.transpose(1, 2).flatten(0, 1)
+    done = torch.cat([fn(p) for p in pictures.split(self.config.micro_batch_size or len(pictures))])
+    return done.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 # %% ../../nbs/models/opensora_vae.ipynb #46751e90
 def _check_pixels(x, channels):
     "Refuse what is no batch of videos in this VAE's order of axes"
     if x.ndim == 5 and x.shape[1] == channels and x.shape[2] > 0: return x
-    raise ValueError(f"pixels of shape {tuple(x.shape)}: this VAE takes (B, {channels}, F, H, W) in [-1, 1], frames after channels")
+    raise ValueError(f"pixels of shape {tuple(x.shape)}: this VAE takes (B, {channels}, F, H, W) in [-1, 1], frames "
+                     f"after channels")
 
 @patch
 def encode_spatial(
@@ -230,13 +238,15 @@ def encode_spatial(
     if noise is None: noise = randn_tensor((b, f, c//2, h, w), generator=generator, device=x.device, dtype=x.dtype)
     return _draw(moments, noise.reshape(b, f, c//2, h, w).transpose(1, 2))*self.config.scaling_factor
 
+# %% ../../nbs/models/opensora_vae.ipynb #4007e6c8
 @patch
 def encode_temporal(
     self: OpenSoraVAE,
     x_z: Tensor,     # 2-D latents (B, C, F, h, w)
 ) -> Tensor:         # mean and log-variance (B, 2C, f, h, w), before scale and shift
     "The temporal encoder, chunk by chunk"
-    return torch.cat([self.temporal_vae.encode(x_z[:, :, c.frames.start:c.frames.stop]) for c in self.chunks(x_z.shape[2])], 2)
+    return torch.cat([self.temporal_vae.encode(x_z[:, :, c.frames.start:c.frames.stop])
+                      for c in self.chunks(x_z.shape[2])], 2)
 
 # %% ../../nbs/models/opensora_vae.ipynb #20bc7f24
 @patch
@@ -244,7 +254,7 @@ def encode(
     self: OpenSoraVAE,
     x: Tensor,                      # pixels (B, 3, F, H, W) in [-1, 1]
     generator=None,                 # of both draws; may be a list of one a video
-    noise: tuple | None = None,     # standard normal tensors to use instead: spatial (B*F, C, h, w), temporal (B, C, f, h, w)
+    noise: tuple | None = None,     # to use instead: spatial (B*F, C, h, w), temporal (B, C, f, h, w)
 ) -> Tensor:                        # latents (B, C, f, h, w)
     "Latents of a video; draws twice"
     spatial, temporal = (None, None) if noise is None else noise
@@ -257,13 +267,17 @@ def encode(
 def _check_latents(vae, z, num_frames):
     "Refuse latents that are not those of a whole video of `num_frames`, and say what they could be"
     channels, size = vae.temporal_vae.post_quant_conv.in_channels, lambda n: vae.chunks(n)[-1].latents.stop
-    if z.ndim != 5 or z.shape[1] != channels: raise ValueError(f"latents of shape {tuple(z.shape)}: this VAE takes (B, {channels}, f, h, w)")
+    if z.ndim != 5 or z.shape[1] != channels:
+        raise ValueError(f"latents of shape {tuple(z.shape)}: this VAE takes (B, {channels}, f, h, w)")
     if z.shape[2] == size(num_frames): return
     fits = [str(n) for n in range(1, vae.temporal_vae.factor*z.shape[2] + 1) if size(n) == z.shape[2]]
     raise ValueError(
-        f"{z.shape[2]} latent frames given, but a video of num_frames={num_frames} has {size(num_frames)}. The frames of a chunk can only be "
-        f"had from all its latents: give the whole video's; {z.shape[2]} latents are a video of {' or '.join(fits) or 'no possible number of'} frames")
+        f"{z.shape[2]} latent frames given, but a video of num_frames={num_frames} has {size(num_frames)}. The frames "
+        f"of a chunk can only be "
+        f"had from all its latents: give the whole video's; {z.shape[2]} latents are a video of "
+        f"{' or '.join(fits) or 'no possible number of'} frames")
 
+# %% ../../nbs/models/opensora_vae.ipynb #0407e2ba
 @patch
 def decode_temporal(
     self: OpenSoraVAE,
@@ -271,7 +285,7 @@ def decode_temporal(
     num_frames: int,                   # F, frames of the whole video
     frames: list[int] | None = None,   # which to return; None: all
 ) -> Tensor:                           # 2-D latents (B, C, frames, h, w), in the order of `frames`
-    "The temporal decoder on each chunk that holds a chosen frame; ValueError for other latents or frames than the video's"
+    "The temporal decoder on each chunk that holds a chosen frame; ValueError for what the video lacks"
     chunks, frames = self.chunks(num_frames), check_frames(frames, num_frames)
     _check_latents(self, z, num_frames)
     z, found = z*self.scale + self.shift, {}
@@ -300,6 +314,7 @@ def decode_frames(
     "Some frames, the same as in the full decode; ValueError for other latents or frames than the video's"
     return self.decode_spatial(self.decode_temporal(z, num_frames, frames))
 
+# %% ../../nbs/models/opensora_vae.ipynb #72efdb93
 @patch
 def decode(
     self: OpenSoraVAE,
@@ -314,7 +329,9 @@ def convert_opensora_vae(
     state: dict[str, Tensor],    # tensors under the names of the published checkpoint
 ) -> dict[str, Tensor]:          # the same under ours
     "Names of `hpcai-tech/OpenSora-VAE-v1.2` -> names of `OpenSoraVAE`"
-    def ours(k): return re.sub(r"^(temporal_vae\..*)\.conv\.(weight|bias)$", r"\1.\2", k.replace("spatial_vae.module.", "spatial_vae."))
+    def ours(k):
+        return re.sub(r"^(temporal_vae\..*)\.conv\.(weight|bias)$", r"\1.\2", k.replace("spatial_vae.module.",
+                                                                                        "spatial_vae."))
     return {ours(k): v for k, v in state.items()}
 
 def opensora_vae_config(
@@ -322,16 +339,17 @@ def opensora_vae_config(
 ) -> dict:              # arguments of `OpenSoraVAE`; the sizes are not in that file, they are the published ones
     "What an official configuration says about scale, shift and chunks; ValueError for another model"
     kind = official.get("model_type", official.get("_class_name", "VideoAutoencoderPipeline"))
-    if kind != "VideoAutoencoderPipeline": raise ValueError(f"this is the configuration of a {kind!r}, not of Open-Sora's VAE")
+    if kind != "VideoAutoencoderPipeline":
+        raise ValueError(f"this is the configuration of a {kind!r}, not of Open-Sora's VAE")
     names = dict(shift="latents_mean", scale="latents_std", micro_frame_size="micro_frame_size")
     return {ours: official[k] for k, ours in names.items() if k in official}
 
 # %% ../../nbs/models/opensora_vae.ipynb #ddf67766
 def load_opensora_vae(
-    source: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",    # hub id or folder, in the published layout or as `save_pretrained` wrote it
+    source: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",    # hub id or folder, published or `save_pretrained`
     dtype: torch.dtype = torch.float32,                     # of the weights
     device: str = "cpu",
-    sizes: dict | None = None,                              # `spatial` and `temporal` of `OpenSoraVAE`, if not the published ones
+    sizes: dict | None = None,  # `spatial` and `temporal` of `OpenSoraVAE`, if not the published ones
     **hub,                                                  # revision, local_files_only, cache_dir
 ) -> OpenSoraVAE:                                           # frozen, in evaluation mode
     "Load the VAE, strictly; FileNotFoundError, or ValueError for a checkpoint of another model"

@@ -17,9 +17,11 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from fastcore.basics import patch
 from torch import nn
 
 from ..hub import fetch_file, load_strict, read_tensors
+from ..private import init_names, recomputed
 
 # %% ../../nbs/models/stdit3.ipynb #cb141ef3
 def sinusoid(
@@ -95,8 +97,8 @@ class CrossAttention(nn.Module):
         self.q_linear, self.kv_linear, self.proj = nn.Linear(dim, dim), nn.Linear(dim, 2*dim), nn.Linear(dim, dim)
 
     def forward(self, x, y, mask=None):
-        q = self.q_linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)                       # (B, heads, N, D)
-        k, v = self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)         # (B, heads, L, D)
+        q = self.q_linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, N, D)
+        k, v = self.kv_linear(y).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, L, D)
         mask = None if mask is None else mask[:, None, None]
         return self.proj(F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2))
 
@@ -111,6 +113,7 @@ class MLP(nn.Module):
 def _norm(dim): return nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
 def _table(n, dim): return nn.Parameter(torch.randn(n, dim)/dim**.5)
 
+# %% ../../nbs/models/stdit3.ipynb #b1d40441
 class STDiT3Block(nn.Module):
     "Self-attention in space or time, cross-attention to the text, MLP; modulated by the timestep"
     def __init__(self, dim, num_heads, mlp_ratio=4., qk_norm=True):
@@ -143,7 +146,7 @@ class NumberEmbedder(nn.Module):
     def forward(self, values): return self.mlp(sinusoid(values, self.width).to(self.mlp[0].weight.dtype))
 
 class PatchEmbedder(nn.Module):
-    "Cut (B, C, T, H, W) into patches, a token each: (B, T', H', W', dim); what does not fill a patch is padded with zeros"
+    "Patches of (B, C, T, H, W), padded with zeros, a token each: (B, T', H', W', dim)"
     def __init__(self, patch_size, in_channels, dim):
         super().__init__()
         self.proj = nn.Conv3d(in_channels, dim, patch_size, patch_size)
@@ -198,15 +201,18 @@ def _text_mask(mask, y):
     "(B, L) booleans of the tokens to read, or None"
     if mask is None: return None
     if mask.ndim != 2 or mask.shape[1] != y.shape[1]: raise ValueError(
-        f"encoder_attention_mask of shape {tuple(mask.shape)} for a text of {y.shape[1]} tokens; expected (n, {y.shape[1]})")
+        f"encoder_attention_mask of shape {tuple(mask.shape)} for a text of {y.shape[1]} tokens; expected (n, "
+        f"{y.shape[1]})")
     if not (mask != 0).any(1).all(): raise ValueError("encoder_attention_mask hides every token of a prompt")
     return _fit_batch(mask != 0, len(y), "encoder_attention_mask")
 
+# %% ../../nbs/models/stdit3.ipynb #3566fcca
 def _frame_mask(mask, x, patch_size):
     "(B, T) booleans of the frames to denoise, or None"
     if mask is None: return None
     if mask.ndim != 2 or mask.shape[1] != x.shape[2] or patch_size[0] != 1: raise ValueError(
-        f"frame_mask of shape {tuple(mask.shape)}; expected (n, {x.shape[2]}), one value for each latent frame, and patches of one frame")
+        f"frame_mask of shape {tuple(mask.shape)}; expected (n, {x.shape[2]}), one value for each latent frame, and "
+        f"patches of one frame")
     return _fit_batch(mask.bool(), len(x), "frame_mask")
 
 # %% ../../nbs/models/stdit3.ipynb #98c6c9fb
@@ -239,47 +245,48 @@ class STDiT3(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.spatial_blocks, self.temporal_blocks = blocks(), blocks()
         self.final_layer = FinalLayer(hidden_size, math.prod(patch_size)*self.out_channels)
 
-    def _modulation(self, t, clean, frame_mask):
-        "(B, 1 or T, 6, C): six vectors from the embedding of time; of `clean` for the frames that are given"
-        now = self.t_block(t)[:, None]
-        if frame_mask is not None: now = torch.where(frame_mask[..., None], now, self.t_block(clean)[:, None])
-        return now.unflatten(-1, (6, -1))
+# %% ../../nbs/models/stdit3.ipynb #b8813ded
+@patch
+def _modulation(self: STDiT3, t, clean, frame_mask):
+    "(B, 1 or T, 6, C): six vectors from the embedding of time; of `clean` for the frames that are given"
+    now = self.t_block(t)[:, None]
+    if frame_mask is not None: now = torch.where(frame_mask[..., None], now, self.t_block(clean)[:, None])
+    return now.unflatten(-1, (6, -1))
 
-    def _run(self, block, *args):
-        "A block; with gradient checkpointing its activations are computed anew in the backward pass"
-        if torch.is_grad_enabled() and self.gradient_checkpointing: return self._gradient_checkpointing_func(block, *args)
-        return block(*args)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,            # (B, C, T, H, W) noisy latents
-        timestep: torch.Tensor,                 # (B,) in 0..1000; 1000 is noise
-        encoder_hidden_states: torch.Tensor,    # (B, L, caption_channels) text; null text is `y_embedder.y_embedding`
-        encoder_attention_mask: torch.Tensor | None = None,  # (n, L) of tokens to read, B a multiple of n; None reads all
-        frame_mask: torch.Tensor | None = None, # (n, T) True: denoise this frame; False: it is clean. None: all True
-        fps: torch.Tensor | float = 24.,        # frames a second: one number, or (n,)
-        height: float = 512.,                   # of the video, in pixels
-        width: float = 512.,
-        return_dict: bool = True,
-    ) -> Transformer2DModelOutput:              # .sample (B, out_channels, T, H, W), float32 or wider
-        "Velocity, in the first `in_channels` channels; ValueError for inputs of another model"
-        _check_inputs(self.config, hidden_states, encoder_hidden_states)
-        mask = _text_mask(encoder_attention_mask, encoder_hidden_states)
-        frame_mask = _frame_mask(frame_mask, hidden_states, self.config.patch_size)
-        fps = self.fps_embedder(torch.as_tensor(fps, device=hidden_states.device).reshape(-1))
-        fps = _fit_batch(fps, len(hidden_states), "fps")
-        t, clean = (self.t_embedder(time) + fps for time in (timestep, torch.zeros_like(timestep)))
-        modulation = self._modulation(t, clean, frame_mask)
-        x = self.x_embedder(hidden_states.to(fps.dtype))                                    # (B, T, H, W, C)
-        places = position_table(*x.shape[2:], (float(height)*float(width))**.5/self.config.input_sq_size)
-        grid, x = x.shape[2:4], x.flatten(2, 3) + places.to(x)
-        y = self.y_embedder(encoder_hidden_states.to(x.dtype))
-        for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks):
-            x = self._run(spatial, x, y, modulation, mask)
-            x = self._run(temporal, x, y, modulation, mask, self.rope.freqs)
-        x = _unpatch(self.final_layer(x, t, clean, frame_mask).unflatten(2, grid), self.config.patch_size, hidden_states.shape[2:])
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return Transformer2DModelOutput(sample=x) if return_dict else (x,)
+# %% ../../nbs/models/stdit3.ipynb #f6455b00
+@patch
+def forward(
+    self: STDiT3,
+    hidden_states: torch.Tensor,            # (B, C, T, H, W) noisy latents
+    timestep: torch.Tensor,                 # (B,) in 0..1000; 1000 is noise
+    encoder_hidden_states: torch.Tensor,    # (B, L, caption_channels) text; null text is `y_embedder.y_embedding`
+    encoder_attention_mask: torch.Tensor
+    | None = None,  # (n, L) of tokens to read, B a multiple of n; None reads all
+    frame_mask: torch.Tensor | None = None, # (n, T) True: denoise this frame; False: it is clean. None: all True
+    fps: torch.Tensor | float = 24.,        # frames a second: one number, or (n,)
+    height: float = 512.,                   # of the video, in pixels
+    width: float = 512.,
+    return_dict: bool = True,
+) -> Transformer2DModelOutput:              # .sample (B, out_channels, T, H, W), float32 or wider
+    "Velocity, in the first `in_channels` channels; ValueError for inputs of another model"
+    _check_inputs(self.config, hidden_states, encoder_hidden_states)
+    mask = _text_mask(encoder_attention_mask, encoder_hidden_states)
+    frame_mask = _frame_mask(frame_mask, hidden_states, self.config.patch_size)
+    fps = self.fps_embedder(torch.as_tensor(fps, device=hidden_states.device).reshape(-1))
+    fps = _fit_batch(fps, len(hidden_states), "fps")
+    t, clean = (self.t_embedder(time) + fps for time in (timestep, torch.zeros_like(timestep)))
+    modulation = self._modulation(t, clean, frame_mask)
+    x = self.x_embedder(hidden_states.to(fps.dtype))                                    # (B, T, H, W, C)
+    places = position_table(*x.shape[2:], (float(height)*float(width))**.5/self.config.input_sq_size)
+    grid, x = x.shape[2:4], x.flatten(2, 3) + places.to(x)
+    y = self.y_embedder(encoder_hidden_states.to(x.dtype))
+    for spatial, temporal in zip(self.spatial_blocks, self.temporal_blocks):
+        x = recomputed(self, spatial, x, y, modulation, mask)
+        x = recomputed(self, temporal, x, y, modulation, mask, self.rope.freqs)
+    x = _unpatch(self.final_layer(x, t, clean, frame_mask).unflatten(2, grid), self.config.patch_size,
+                 hidden_states.shape[2:])
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return Transformer2DModelOutput(sample=x) if return_dict else (x,)
 
 # %% ../../nbs/models/stdit3.ipynb #50e83c90
 def stdit3_config(
@@ -288,8 +295,9 @@ def stdit3_config(
     "The network's part of an official configuration; ValueError for another model"
     kind = official.get("model_type", official.get("_class_name", "STDiT3"))
     if kind != "STDiT3": raise ValueError(f"this is the configuration of a {kind!r}, not of an STDiT3")
-    if official.get("skip_y_embedder"): raise ValueError("skip_y_embedder=True is not supported: this network embeds its text itself")
-    keys = STDiT3._get_init_keys(STDiT3) - {"self"}
+    if official.get("skip_y_embedder"):
+        raise ValueError("skip_y_embedder=True is not supported: this network embeds its text itself")
+    keys = init_names(STDiT3)
     return {k: tuple(v) if isinstance(v, list) else v for k, v in official.items() if k in keys}
 
 # %% ../../nbs/models/stdit3.ipynb #1cece678
@@ -303,5 +311,6 @@ def load_stdit3(
     ours = "_class_name" in config
     with torch.device("meta"): net = STDiT3(**stdit3_config(config))
     path = fetch_file(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)
-    keep = lambda k: torch.promote_types(dtype, torch.float32) if k == "rope.freqs" else dtype     # angles stay exact in bf16
+    keep = lambda k: torch.promote_types(dtype,
+                                         torch.float32) if k == "rope.freqs" else dtype     # angles stay exact in bf16
     return load_strict(net, {k: v.to(keep(k)) for k, v in read_tensors(path).items()}, path).eval()

@@ -15,11 +15,13 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLTemporalDecoder, EulerDiscreteScheduler, UNetSpatioTemporalConditionModel
 from diffusers.utils.torch_utils import randn_tensor
+from fastcore.basics import patch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ..hub import HALF, check_folder, fetch_folder, load_part
 from ..pictures import ImagePrompt, fit_image
 from ..pipeline import Networks, check_frames, check_latents, check_prompts
+from ..private import clip_image_processor, scaled_by_us
 
 # %% ../../nbs/models/svd.ipynb #099d4e60
 def _blur(x, sigma):
@@ -44,7 +46,8 @@ def svd_scheduler(
 ) -> EulerDiscreteScheduler:
     "The published scheduler of `stabilityai/stable-video-diffusion-img2vid` and `-xt`"
     return EulerDiscreteScheduler(**dict(
-        beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear", num_train_timesteps=1000, interpolation_type="linear",
+        beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
+        interpolation_type="linear",
         prediction_type="v_prediction", sigma_min=.002, sigma_max=700., use_karras_sigmas=True, steps_offset=1,
         timestep_spacing="leading", timestep_type="continuous") | changes)
 
@@ -73,8 +76,12 @@ class ImageCondition:
 @contextmanager
 def _upcast(vae, needs_grad):
     "As the stock pipeline: a VAE in fp16 that overflows there encodes in float32"
-    if vae.dtype != torch.float16 or not vae.config.force_upcast: yield; return
-    if needs_grad: raise ValueError("no gradient with respect to the picture in float16: use dtype=torch.bfloat16 or torch.float32")
+    if vae.dtype != torch.float16 or not vae.config.force_upcast:
+        yield
+        return
+    if needs_grad:
+        raise ValueError("no gradient with respect to the picture in float16: use dtype=torch.bfloat16 or "
+                         "torch.float32")
     vae.float()
     try: yield
     finally: vae.half()
@@ -91,12 +98,13 @@ def _first_sigma(scheduler, steps):
         scheduler.set_timesteps(n)
         sigmas.append(float(scheduler.init_noise_sigma))
     if abs(sigmas[0]/sigmas[1] - 1) > 1e-4: raise ValueError(
-        f"this scheduler starts from sigma {sigmas[1]:.4g} with {steps} steps but {sigmas[0]:.4g} with {steps + 1}: set use_karras_sigmas and sigma_max")
+        f"this scheduler starts from sigma {sigmas[1]:.4g} with {steps} steps but {sigmas[0]:.4g} with {steps + 1}: "
+        f"set use_karras_sigmas and sigma_max")
     return scheduler.init_noise_sigma
 
 # %% ../../nbs/models/svd.ipynb #4a983f2b
 class SVDPipeline(Networks):
-    "An image-to-video model: CLIP's image encoder, a `UNetSpatioTemporalConditionModel` and an `AutoencoderKLTemporalDecoder`"
+    "Image to video: CLIP's image encoder, `UNetSpatioTemporalConditionModel`, `AutoencoderKLTemporalDecoder`"
     lora_targets = LORA_TARGETS_SVD
     def __init__(
         self,
@@ -104,91 +112,118 @@ class SVDPipeline(Networks):
         feature_extractor, image_encoder, unet, vae, scheduler,  # stock modules
         num_frames: int,                                      # frames of a video
         size: tuple[int, int],                              # height and width of its frames
-        defaults: dict,                                     # num_inference_steps, guidance_scale (at the last frame), eta (0)
+        defaults: dict,  # num_inference_steps, guidance_scale (at the last frame), eta (0)
         fps: int = 7,                                       # frames per second, told to the model minus 1
         motion_bucket_id: int = 127,                        # how much motion to draw, 0 to 255
         noise_aug_strength: float = .02,                    # noise on the picture
         decode_chunk_size: int | None = None,               # frames decoded together; None is all
     ):
-        if decode_chunk_size is not None and decode_chunk_size < 1: raise ValueError(f"decode_chunk_size={decode_chunk_size}: must be at least 1, or None for all frames")
+        if decode_chunk_size is not None and decode_chunk_size < 1: raise ValueError(
+            f"decode_chunk_size={decode_chunk_size}: must be at least 1, or None for all frames")
         self.name, self.num_frames, self.size, self.defaults = name, num_frames, tuple(size), dict(defaults)
-        self.feature_extractor, self.image_encoder, self.vae, self.scheduler, self.denoiser = feature_extractor, image_encoder, vae, scheduler, unet
+        self.feature_extractor, self.image_encoder = feature_extractor, image_encoder
+        self.vae, self.scheduler, self.denoiser = vae, scheduler, unet
         self.fps, self.motion_bucket_id, self.noise_aug_strength = fps, motion_bucket_id, noise_aug_strength
         self.decode_chunk_size, self.min_guidance_scale, self.noise_seed = decode_chunk_size, 1., 0
         for m in (image_encoder, unet, vae): m.eval().requires_grad_(False)
         factor = 2**(len(vae.config.block_out_channels) - 1)
-        if any(s % factor for s in size): raise ValueError(f"size={tuple(size)}: height and width must be multiples of {factor}")
+        if any(s % factor for s in size):
+            raise ValueError(f"size={tuple(size)}: height and width must be multiples of {factor}")
         self.latent_shape = unet.config.out_channels, num_frames, size[0]//factor, size[1]//factor
         self.init_sigma = _first_sigma(scheduler, defaults["num_inference_steps"])
 
-    def encode_images(self, images: torch.Tensor) -> ImageCondition:
-        "Condition on pictures (B, 3, H, W) in [0, 1] of any size, differentiable"
-        x = fit_image(images.to(self.device).float(), self.size)*2 - 1
-        return ImageCondition(self._embed(x), self._encode(x), x.new_tensor(
-            [[self.fps - 1, self.motion_bucket_id, self.noise_aug_strength]]*len(x), dtype=self.dtype))
+# %% ../../nbs/models/svd.ipynb #21239b5a
+@patch
+def encode_images(self: SVDPipeline, images: torch.Tensor) -> ImageCondition:
+    "Condition on pictures (B, 3, H, W) in [0, 1] of any size, differentiable"
+    x = fit_image(images.to(self.device).float(), self.size)*2 - 1
+    return ImageCondition(self._embed(x), self._encode(x), x.new_tensor(
+        [[self.fps - 1, self.motion_bucket_id, self.noise_aug_strength]]*len(x), dtype=self.dtype))
 
-    def _embed(self, x):
-        side, fx = self.image_encoder.config.image_size, self.feature_extractor
-        seen = (resize_antialiased(x, (side, side)) + 1)/2
-        mean, std = (seen.new_tensor(v).view(3, 1, 1) for v in (fx.image_mean, fx.image_std))
-        return self.image_encoder(((seen - mean)/std).to(self.image_encoder.dtype)).image_embeds[:, None].to(self.dtype)
+@patch
+def _embed(self: SVDPipeline, x):
+    side, fx = self.image_encoder.config.image_size, self.feature_extractor
+    seen = (resize_antialiased(x, (side, side)) + 1)/2
+    mean, std = (seen.new_tensor(v).view(3, 1, 1) for v in (fx.image_mean, fx.image_std))
+    return self.image_encoder(((seen - mean)/std).to(self.image_encoder.dtype)).image_embeds[:, None].to(self.dtype)
 
-    def _encode(self, x):
-        noise = randn_tensor((1, *x.shape[1:]), torch.Generator().manual_seed(self.noise_seed), device=x.device)
-        with _upcast(self.vae, x.requires_grad):
-            return self.vae.encode((x + self.noise_aug_strength*noise).to(self.vae.dtype, memory_format=torch.channels_last)).latent_dist.mode().to(self.dtype)
+@patch
+def _encode(self: SVDPipeline, x):
+    noise = randn_tensor((1, *x.shape[1:]), torch.Generator().manual_seed(self.noise_seed), device=x.device)
+    with _upcast(self.vae, x.requires_grad):
+        noisy = (x + self.noise_aug_strength*noise).to(self.vae.dtype, memory_format=torch.channels_last)
+        return self.vae.encode(noisy).latent_dist.mode().to(self.dtype)
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[ImagePrompt]) -> ImageCondition:
-        "What the denoiser is told about these pictures; TypeError for a text without a picture"
-        return self.encode_images(torch.stack([fit_image(p.image.float(), self.size) for p in check_prompts(prompts, pictures=True)]))
+# %% ../../nbs/models/svd.ipynb #00a5acf9
+@patch
+@torch.no_grad()
+def encode_prompt(self: SVDPipeline, prompts: list[ImagePrompt]) -> ImageCondition:
+    "What the denoiser is told about these pictures; TypeError for a text without a picture"
+    return self.encode_images(torch.stack([fit_image(p.image.float(), self.size)
+                                           for p in check_prompts(prompts, pictures=True)]))
 
-    def init_latents(self, batch_size: int, generator=None) -> torch.Tensor:
-        "Noise (B, C, f, h, w) of the first level; `generator` may be a list of one a video"
-        if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
-        return randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device, dtype=self.dtype)*self.init_sigma
+@patch
+def init_latents(self: SVDPipeline, batch_size: int, generator=None) -> torch.Tensor:
+    "Noise (B, C, f, h, w) of the first level; `generator` may be a list of one a video"
+    if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    return randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device,
+                        dtype=self.dtype)*self.init_sigma
 
-    def _sigma(self, t):
-        "Noise level of a timestep of the present schedule"
-        i = (self.scheduler.timesteps == t).nonzero()
-        if not len(i): raise ValueError(f"timestep {float(t):.4g} is none of the scheduler's {len(self.scheduler.timesteps)}: call set_timesteps first")
-        self.scheduler.is_scale_input_called = True     # we scale the input ourselves
-        return self.scheduler.sigmas[i[0, 0]]
+@patch
+def _sigma(self: SVDPipeline, t):
+    "Noise level of a timestep of the present schedule"
+    i = (self.scheduler.timesteps == t).nonzero()
+    if not len(i):
+        raise ValueError(f"timestep {float(t):.4g} is none of the scheduler's {len(self.scheduler.timesteps)}: "
+                         f"call set_timesteps first")
+    scaled_by_us(self.scheduler)
+    return self.scheduler.sigmas[i[0, 0]]
 
-    def _guidance(self, scale, like):
-        "Guidance of each frame (1, f, 1, 1, 1), growing"
-        if scale < self.min_guidance_scale: raise ValueError(f"guidance_scale={scale} is that of the last frame, so at least "
-                                                             f"{self.min_guidance_scale}, that of the first; 1 is no guidance")
-        return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, -1, 1, 1, 1)
+# %% ../../nbs/models/svd.ipynb #6e005ed3
+@patch
+def _guidance(self: SVDPipeline, scale, like):
+    "Guidance of each frame (1, f, 1, 1, 1), growing"
+    if scale < self.min_guidance_scale:
+        raise ValueError(f"guidance_scale={scale} is that of the last frame, so at least "
+                                                         f"{self.min_guidance_scale}, that of the first; 1 is no "
+                                                         f"guidance")
+    return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, -1, 1, 1, 1)
 
-    def denoise(self, latents: torch.Tensor, t: torch.Tensor, cond: ImageCondition, guidance_scale: float) -> torch.Tensor:
-        "Velocity at `latents` after guidance that grows to `guidance_scale` at the last frame"
-        check_latents(latents, self.latent_shape)
-        x = (latents/(self._sigma(t)**2 + 1)**.5).transpose(1, 2)
-        still = cond.image_latents[:, None].expand(x.shape)
-        if guidance_scale == 1: return self.denoiser(torch.cat([x, still], 2), t, cond.image_embeds, cond.added_time_ids).sample.transpose(1, 2)
-        both = torch.cat([torch.cat([x, x]), torch.cat([torch.zeros_like(still), still])], 2)
-        embeds = torch.cat([torch.zeros_like(cond.image_embeds), cond.image_embeds])
-        scale = self._guidance(guidance_scale, x)
-        uncond, pred = self.denoiser(both, t, embeds, cond.added_time_ids.repeat(2, 1)).sample.chunk(2)
-        return (uncond + scale*(pred - uncond)).transpose(1, 2)
+@patch
+def denoise(self: SVDPipeline, latents: torch.Tensor, t: torch.Tensor, cond: ImageCondition,
+            guidance_scale: float) -> torch.Tensor:
+    "Velocity at `latents` after guidance that grows to `guidance_scale` at the last frame"
+    check_latents(latents, self.latent_shape)
+    x = (latents/(self._sigma(t)**2 + 1)**.5).transpose(1, 2)
+    still = cond.image_latents[:, None].expand(x.shape)
+    if guidance_scale == 1:
+        return self.denoiser(torch.cat([x, still], 2), t, cond.image_embeds,
+                             cond.added_time_ids).sample.transpose(1, 2)
+    both = torch.cat([torch.cat([x, x]), torch.cat([torch.zeros_like(still), still])], 2)
+    embeds = torch.cat([torch.zeros_like(cond.image_embeds), cond.image_embeds])
+    scale = self._guidance(guidance_scale, x)
+    uncond, pred = self.denoiser(both, t, embeds, cond.added_time_ids.repeat(2, 1)).sample.chunk(2)
+    return (uncond + scale*(pred - uncond)).transpose(1, 2)
 
-    def decode(self, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor:
-        "Pixels (B, F, 3, H, W) in [0, 1] of the chosen frames (None: all), exact: chunks that hold one are decoded whole"
-        frames = check_frames(frames, check_latents(latents, self.latent_shape).shape[2])
-        z, n, out = latents.transpose(1, 2)/self.vae.config.scaling_factor, self.decode_chunk_size or self.num_frames, {}
-        for first in sorted({i//n*n for i in frames}):
-            part = z[:, first:first + n]
-            pixels = self.vae.decode(part.flatten(0, 1), num_frames=part.shape[1]).sample.unflatten(0, part.shape[:2])
-            out |= {first + i: pixels[:, i] for i in range(part.shape[1])}
-        return (torch.stack([out[i] for i in frames], 1)/2 + .5).clamp(0, 1)
+# %% ../../nbs/models/svd.ipynb #bc2e68ec
+@patch
+def decode(self: SVDPipeline, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor:
+    "Pixels (B, F, 3, H, W) in [0, 1] of the chosen frames (None: all), exact: whole chunks are decoded"
+    frames = check_frames(frames, check_latents(latents, self.latent_shape).shape[2])
+    z, n, out = latents.transpose(1,
+                                  2)/self.vae.config.scaling_factor, self.decode_chunk_size or self.num_frames, {}
+    for first in sorted({i//n*n for i in frames}):
+        part = z[:, first:first + n]
+        pixels = self.vae.decode(part.flatten(0, 1), num_frames=part.shape[1]).sample.unflatten(0, part.shape[:2])
+        out |= {first + i: pixels[:, i] for i in range(part.shape[1])}
+    return (torch.stack([out[i] for i in frames], 1)/2 + .5).clamp(0, 1)
 
 # %% ../../nbs/models/svd.ipynb #54b47002
 def make_feature_extractor(side: int = 224):
     "CLIP's image processor, of which only mean and standard deviation are used here"
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-    return CLIPImageProcessorPil(size=dict(shortest_edge=side), crop_size=dict(height=side, width=side))
+    return clip_image_processor()(size=dict(shortest_edge=side), crop_size=dict(height=side, width=side))
 
+# %% ../../nbs/models/svd.ipynb #fbd8ed72
 def tiny_random_svd(
     seed: int = 0,            # of the weights
     num_frames: int = 5,        # frames of a video, of 32x32 pixels
@@ -197,20 +232,27 @@ def tiny_random_svd(
     "SVD's classes and scheduler with random weights at toy size: for tests and for trying things out"
     torch.manual_seed(seed)
     unet = UNetSpatioTemporalConditionModel(
-        sample_size=8, num_frames=num_frames, block_out_channels=(32, 64), layers_per_block=1, num_attention_heads=(2, 4), cross_attention_dim=32,
-        addition_time_embed_dim=16, projection_class_embeddings_input_dim=48, down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
+        sample_size=8, num_frames=num_frames, block_out_channels=(32, 64), layers_per_block=1,
+        num_attention_heads=(2, 4), cross_attention_dim=32,
+        addition_time_embed_dim=16, projection_class_embeddings_input_dim=48,
+        down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"))
-    vae = AutoencoderKLTemporalDecoder(block_out_channels=(32, 32, 32), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1, sample_size=32)
-    eyes = CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+    vae = AutoencoderKLTemporalDecoder(block_out_channels=(32, 32, 32), down_block_types=("DownEncoderBlock2D",)*3,
+                                       layers_per_block=1, sample_size=32)
+    eyes = CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                                                          num_attention_heads=2,
                                                           image_size=224, patch_size=56, projection_dim=32))
     defaults = dict(num_inference_steps=4, guidance_scale=3., eta=0.)
-    return SVDPipeline("tiny random svd", make_feature_extractor(), eyes, unet, vae, svd_scheduler(), num_frames, (32, 32), defaults, **options)
+    return SVDPipeline("tiny random svd", make_feature_extractor(), eyes, unet, vae, svd_scheduler(), num_frames,
+                       (32, 32), defaults, **options)
 
 # %% ../../nbs/models/svd.ipynb #5c229130
-_PARTS = dict(image_encoder=CLIPVisionModelWithProjection, unet=UNetSpatioTemporalConditionModel, vae=AutoencoderKLTemporalDecoder)
+_PARTS = dict(image_encoder=CLIPVisionModelWithProjection, unet=UNetSpatioTemporalConditionModel,
+              vae=AutoencoderKLTemporalDecoder)
 
+# %% ../../nbs/models/svd.ipynb #9a474055
 def load_svd(
-    folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img2vid",  # "-xt" at the end: 25 frames instead of 14
+    folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img2vid",  # "...-xt": 25 frames, not 14
     dtype: torch.dtype = torch.float32,     # of all networks
     device: str = "cpu",                    # of all networks
     size: tuple[int, int] = (576, 1024),    # height and width
@@ -224,20 +266,23 @@ def load_svd(
     local_files_only: bool = False,         # use what was downloaded before
     **options,                              # fps, motion_bucket_id, noise_aug_strength, decode_chunk_size
 ) -> SVDPipeline:
-    "Stable Video Diffusion from a folder or from the hub; raises FileNotFoundError or ValueError, saying what is wrong with it"
+    "Stable Video Diffusion; raises FileNotFoundError or ValueError, saying what is wrong with a folder"
     wanted = {part: cls for part, cls in _PARTS.items() if part != "image_encoder" or image_encoder is None}
     folder = fetch_folder(folder_or_hub, tuple(wanted), dtype in HALF, revision, local_files_only)
     check_folder(folder, "StableVideoDiffusionPipeline", tuple(wanted))
     nets = {part: load_part(folder, part, cls, dtype) for part, cls in wanted.items()}
     if image_encoder is not None: nets["image_encoder"] = image_encoder.to(dtype)
-    scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler", **({} if sigma_min is None else dict(sigma_min=sigma_min)))
+    scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler",
+                                                       **({} if sigma_min is None else dict(sigma_min=sigma_min)))
     fx = make_feature_extractor().from_pretrained(folder/"feature_extractor")
     if gradient_checkpointing:
         for part in ("unet", "vae"): nets[part].enable_gradient_checkpointing()
     defaults = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, eta=0.)
-    pipe = SVDPipeline("svd", fx, nets["image_encoder"], nets["unet"], nets["vae"], scheduler, num_frames or nets["unet"].config.num_frames, size, defaults, **options)
+    pipe = SVDPipeline("svd", fx, nets["image_encoder"], nets["unet"], nets["vae"], scheduler, num_frames
+                       or nets["unet"].config.num_frames, size, defaults, **options)
     return pipe.to(device)
 
+# %% ../../nbs/models/svd.ipynb #9927e3bd
 def load_svd_xt(**options) -> SVDPipeline:
     "`load_svd` of the model for 25 frames"
     return load_svd(**dict(folder_or_hub="stabilityai/stable-video-diffusion-img2vid-xt") | options)
@@ -247,22 +292,33 @@ def svd_config(xt: bool = False) -> dict:
     "Configurations of `stabilityai/stable-video-diffusion-img2vid` or, with `xt`, `-img2vid-xt`"
     cross = ("CrossAttn{}BlockSpatioTemporal",)*3
     return dict(
-        unet=dict(sample_size=96, in_channels=8, out_channels=4, num_frames=25 if xt else 14, block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
-                  num_attention_heads=(5, 10, 20, 20), transformer_layers_per_block=1, cross_attention_dim=1024, addition_time_embed_dim=256,
-                  projection_class_embeddings_input_dim=768, down_block_types=(*(c.format("Down") for c in cross), "DownBlockSpatioTemporal"),
+        unet=dict(sample_size=96, in_channels=8, out_channels=4, num_frames=25 if xt else 14,
+                  block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
+                  num_attention_heads=(5, 10, 20, 20), transformer_layers_per_block=1, cross_attention_dim=1024,
+                  addition_time_embed_dim=256,
+                  projection_class_embeddings_input_dim=768, down_block_types=(*(c.format("Down") for c in cross),
+                                                                               "DownBlockSpatioTemporal"),
                   up_block_types=("UpBlockSpatioTemporal", *(c.format("Up") for c in cross))),
-        vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",)*4, layers_per_block=2, latent_channels=4,
+        vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",)*4,
+                 layers_per_block=2, latent_channels=4,
                  sample_size=768, scaling_factor=.18215, force_upcast=True),
-        image_encoder=dict(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16, patch_size=14, image_size=224,
+        image_encoder=dict(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16,
+                           patch_size=14, image_size=224,
                            projection_dim=1024, hidden_act="gelu"))
 
 def build_svd(config: dict) -> dict:
     "The networks of a configuration, with random weights, on the current default device"
-    return dict(unet=UNetSpatioTemporalConditionModel(**config["unet"]), vae=AutoencoderKLTemporalDecoder(**config["vae"]),
+    return dict(unet=UNetSpatioTemporalConditionModel(**config["unet"]),
+                vae=AutoencoderKLTemporalDecoder(**config["vae"]),
                 image_encoder=CLIPVisionModelWithProjection(CLIPVisionConfig(**config["image_encoder"])))
 
 # %% ../../nbs/models/svd.ipynb #175e4c59
 SVD_RECIPE = dict(
-    load=dict(folder_or_hub="stabilityai/stable-video-diffusion-img2vid", dtype=torch.bfloat16, size=(320, 576), num_inference_steps=25, guidance_scale=3.,
-              sigma_min=.1, fps=7, motion_bucket_id=127, noise_aug_strength=.02, decode_chunk_size=7, gradient_checkpointing=True),
-    align=dict(grad_steps=1, frames=4, lora_rank=16, lora_alpha=8, lr=2e-4, batch_size=8, accumulate=8, steps=200, anchor=0.))
+    load=dict(folder_or_hub="stabilityai/stable-video-diffusion-img2vid", dtype=torch.bfloat16, size=(320, 576),
+              num_inference_steps=25, guidance_scale=3., sigma_min=.1, fps=7, motion_bucket_id=127,
+              noise_aug_strength=.02,
+              decode_chunk_size=7, gradient_checkpointing=True),
+    train_steps=200,
+    method=dict(grad_steps=1, reward_frames=4, anchor=0.),
+    lora=dict(rank=16, alpha=8),
+    training=dict(batch_size=8, gradient_accumulation_steps=8, lr=2e-4))

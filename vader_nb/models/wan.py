@@ -16,6 +16,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from diffusers.utils.torch_utils import randn_tensor
 from torch.utils.checkpoint import checkpoint
+from fastcore.basics import patch
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from ..diffusion import guide
@@ -36,9 +37,11 @@ def causal_decode(
     recompute: bool = True,     # keep only the cache between latents, and compute the rest again in the backward pass
 ) -> torch.Tensor:              # pixels (B, 3, 4(f-1)+1, H, W) in [-1, 1]
     "The values and the gradient of `vae.decode(z).sample`, with gradient checkpointing"
-    if vae.use_tiling: raise ValueError("the VAE decodes in tiles, which blends their edges: switch it off with disable_tiling()")
+    if vae.use_tiling:
+        raise ValueError("the VAE decodes in tiles, which blends their edges: switch it off with disable_tiling()")
     cache = [None]*sum(isinstance(m, WanCausalConv3d) for m in vae.decoder.modules())
-    run = partial(checkpoint, _decode_latent, use_reentrant=False, preserve_rng_state=False) if recompute else _decode_latent
+    run = partial(checkpoint, _decode_latent, use_reentrant=False,
+                  preserve_rng_state=False) if recompute else _decode_latent
     x, frames = vae.post_quant_conv(z), []
     for i in range(z.shape[2]):
         pixels, *cache = run(vae, i == 0, x[:, :, i:i+1], *cache)
@@ -53,8 +56,10 @@ def wan_scheduler(
 ):                                  # of class `cls`
     "A sampler for Wan; ValueError for a class that does not know flow matching"
     if cls is FlowMatchEulerDiscreteScheduler: options = dict(shift=flow_shift)
-    elif cls is UniPCMultistepScheduler: options = dict(flow_shift=flow_shift, use_flow_sigmas=True, prediction_type="flow_prediction")
-    else: raise ValueError(f"{getattr(cls, '__name__', cls)} is no sampler for Wan: UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler")
+    elif cls is UniPCMultistepScheduler:
+        options = dict(flow_shift=flow_shift, use_flow_sigmas=True, prediction_type="flow_prediction")
+    else: raise ValueError(f"{getattr(cls, '__name__', cls)} is no sampler for Wan: UniPCMultistepScheduler or "
+                           f"FlowMatchEulerDiscreteScheduler")
     if not flow_shift > 0: raise ValueError(f"flow_shift={flow_shift}: must be above 0 (1 is no shift)")
     return cls.from_config(config or {}, **options)
 
@@ -63,18 +68,24 @@ def _check_video(num_frames, size, time, space):
     "Refuse lengths and sizes that the latents cannot hold"
     if num_frames < 1 or (num_frames - 1) % time:
         low = max(num_frames - 1, 0)//time*time + 1
-        raise ValueError(f"num_frames={num_frames}: the VAE makes {time}k + 1 frames (1, {time + 1}, {2*time + 1}, ...); nearest: {low} and {low + time}")
+        raise ValueError(f"num_frames={num_frames}: the VAE makes {time}k + 1 frames (1, {time + 1}, {2*time + 1}, "
+                         f"...); nearest: {low} and {low + time}")
     if len(size) != 2 or any(s < space or s % space for s in size):
-        raise ValueError(f"size={tuple(size)}: height and width must be multiples of {space} (latents are an eighth, patches two of them)")
+        raise ValueError(f"size={tuple(size)}: height and width must be multiples of {space} (latents are an eighth, "
+                         f"patches two of them)")
 
 def _check_parts(text_encoder, transformer, vae):
     "Refuse parts of other models"
     c, v = transformer.config, vae.config
-    if v.is_residual or v.patch_size is not None: raise ValueError("this VAE is of Wan 2.2 (residual blocks, patches of pixels); this adapter decodes Wan 2.1")
-    if c.in_channels != v.z_dim: raise ValueError(f"the transformer reads {c.in_channels} channels, the VAE has {v.z_dim}: an image-to-video or another model")
+    if v.is_residual or v.patch_size is not None:
+        raise ValueError("this VAE is of Wan 2.2 (residual blocks, patches of pixels); this adapter decodes Wan 2.1")
+    if c.in_channels != v.z_dim: raise ValueError(f"the transformer reads {c.in_channels} channels, the VAE has "
+                                                  f"{v.z_dim}: an image-to-video or another model")
     if text_encoder.config.d_model != c.text_dim: raise ValueError(
-        f"the text encoder gives {text_encoder.config.d_model} channels, the transformer reads {c.text_dim}: another text encoder")
+        f"the text encoder gives {text_encoder.config.d_model} channels, the transformer reads {c.text_dim}: another "
+        f"text encoder")
 
+# %% ../../nbs/models/wan.ipynb #331483de
 class WanVideo(Networks):
     "Text to video with Wan 2.1: UMT5, a `WanTransformer3DModel` and the causal `AutoencoderKLWan`"
     lora_targets, lora_prefix = ("to_q", "to_k", "to_v", "to_out.0"), "transformer"
@@ -93,58 +104,76 @@ class WanVideo(Networks):
         self.time_factor, space = 2**sum(vae.config.temperal_downsample), 2**(len(vae.config.dim_mult) - 1)
         _check_video(num_frames, size, self.time_factor, space*transformer.config.patch_size[1])
         self.name, self.num_frames, self.size, self.defaults = name, num_frames, tuple(size), dict(defaults)
-        self.tokenizer, self.text_encoder, self.vae, self.scheduler, self.denoiser = tokenizer, text_encoder, vae, scheduler, transformer
+        self.tokenizer, self.text_encoder = tokenizer, text_encoder
+        self.vae, self.scheduler, self.denoiser = vae, scheduler, transformer
         self.negative_prompt, self.text_length, self.recompute = negative_prompt, text_length, recompute
         for m in (text_encoder, transformer, vae): m.eval().requires_grad_(False)
         self.latent_shape = vae.config.z_dim, (num_frames - 1)//self.time_factor + 1, size[0]//space, size[1]//space
 
-    @property
-    def dtype(self): return self.denoiser.patch_embedding.weight.dtype    # norms and time embedding stay in float32
+# %% ../../nbs/models/wan.ipynb #6692e226
+@patch(as_prop=True)
+def dtype(self: WanVideo) -> torch.dtype:
+    "That of the large matrices; norms and time embedding stay in float32"
+    return self.denoiser.patch_embedding.weight.dtype
 
-    def _embed(self, texts):
-        "As the stock pipeline: cleaned, padded to the full length, zeros in place of the padding"
-        tokens = self.tokenizer([prompt_clean(t) for t in texts], padding="max_length", max_length=self.text_length, truncation=True,
-                                return_attention_mask=True, return_tensors="pt").to(self.device)
-        hidden = self.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
-        return (hidden*tokens.attention_mask[..., None]).to(self.dtype)
+@patch
+def _embed(self: WanVideo, texts):
+    "As the stock pipeline: cleaned, padded to the full length, zeros in place of the padding"
+    tokens = self.tokenizer([prompt_clean(t) for t in texts], padding="max_length", max_length=self.text_length,
+                            truncation=True, return_attention_mask=True, return_tensors="pt").to(self.device)
+    hidden = self.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+    return (hidden*tokens.attention_mask[..., None]).to(self.dtype)
 
-    @torch.no_grad()
-    def encode_prompt(self, prompts: list[str]) -> Condition:
-        "Embeddings (B, L, D) of the prompts, and of as many negative ones"
-        prompts = check_prompts(prompts, pictures=False)
-        return Condition(self._embed(prompts), self._embed([self.negative_prompt]).repeat(len(prompts), 1, 1))
+@patch
+@torch.no_grad()
+def encode_prompt(self: WanVideo, prompts: list[str]) -> Condition:
+    "Embeddings (B, L, D) of the prompts, and of as many negative ones"
+    prompts = check_prompts(prompts, pictures=False)
+    return Condition(self._embed(prompts), self._embed([self.negative_prompt]).repeat(len(prompts), 1, 1))
 
-    def init_latents(self, batch_size: int, generator=None) -> torch.Tensor:
-        "Noise (B, C, f, h, w) to start from, in float32 whatever the networks are; `generator` may be a list of one a video"
-        if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
-        return randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device, dtype=torch.float32)
+# %% ../../nbs/models/wan.ipynb #fb86bfd5
+@patch
+def init_latents(self: WanVideo, batch_size: int, generator=None) -> torch.Tensor:
+    "Noise (B, C, f, h, w) in float32, whatever the networks are; `generator` may be a list of one a video"
+    if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    return randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device,
+                        dtype=torch.float32)
 
-    def _velocity(self, latents, t, embeds):
-        return self.denoiser(latents.to(self.dtype), t.expand(len(latents)).to(latents.device), embeds).sample.to(latents.dtype)
+@patch
+def _velocity(self: WanVideo, latents, t, embeds):
+    return self.denoiser(latents.to(self.dtype), t.expand(len(latents)).to(latents.device),
+                         embeds).sample.to(latents.dtype)
 
-    def denoise(self, latents: torch.Tensor, t: torch.Tensor, cond: Condition, guidance_scale: float) -> torch.Tensor:
-        "Velocity (noise minus data) at `latents` after guidance, which is a second pass"
-        check_latents(latents, self.latent_shape)
-        _count_from_zero(self.scheduler, t)
-        text = self._velocity(latents, t, cond.prompt_embeds)
-        if guidance_scale == 1: return text
-        return guide(self._velocity(latents, t, cond.negative_prompt_embeds), text, guidance_scale)
+@patch
+def denoise(self: WanVideo, latents: torch.Tensor, t: torch.Tensor, cond: Condition,
+            guidance_scale: float) -> torch.Tensor:
+    "Velocity (noise minus data) at `latents` after guidance, which is a second pass"
+    check_latents(latents, self.latent_shape)
+    _count_from_zero(self.scheduler, t)
+    text = self._velocity(latents, t, cond.prompt_embeds)
+    if guidance_scale == 1: return text
+    return guide(self._velocity(latents, t, cond.negative_prompt_embeds), text, guidance_scale)
 
-    def latent_of(self, frame: int) -> int:
-        "The last latent that a frame depends on"
-        return -(-frame//self.time_factor)
+# %% ../../nbs/models/wan.ipynb #7dbe7237
+@patch
+def latent_of(self: WanVideo, frame: int) -> int:
+    "The last latent that a frame depends on"
+    return -(-frame//self.time_factor)
 
-    def decode(self, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor:
-        "Pixels (B, F, 3, H, W) in [0, 1] of the chosen frames (None: all), those of the full decode; later latents are not decoded"
-        check_latents(latents, self.latent_shape)
-        chosen = check_frames(frames, self.num_frames)
-        z = latents[:, :, :self.latent_of(max(chosen)) + 1].to(self.vae.dtype)
-        mean, std = (z.new_tensor(v).view(-1, 1, 1, 1) for v in (self.vae.config.latents_mean, self.vae.config.latents_std))
-        pixels = causal_decode(self.vae, z*std + mean, self.recompute)
-        return (pixels[:, :, chosen]/2 + .5).transpose(1, 2)
+@patch
+def decode(self: WanVideo, latents: torch.Tensor, frames: list[int] | None = None) -> torch.Tensor:
+    "Pixels (B, F, 3, H, W) in [0, 1] of the chosen frames (None: all); later latents are not decoded"
+    check_latents(latents, self.latent_shape)
+    chosen = check_frames(frames, self.num_frames)
+    z = latents[:, :, :self.latent_of(max(chosen)) + 1].to(self.vae.dtype)
+    mean, std = (z.new_tensor(v).view(-1, 1, 1, 1) for v in (self.vae.config.latents_mean,
+                                                             self.vae.config.latents_std))
+    pixels = causal_decode(self.vae, z*std + mean, self.recompute)
+    return (pixels[:, :, chosen]/2 + .5).transpose(1, 2)
 
+# %% ../../nbs/models/wan.ipynb #135c6d00
 def _count_from_zero(scheduler, t):
-    "With hundreds of steps the first whole timesteps repeat, and diffusers' search for `t` finds the second: start at 0, as the stock pipeline does"
+    "With hundreds of steps the first timesteps repeat, and diffusers' search finds the second: start at 0"
     if scheduler.step_index is None and t == scheduler.timesteps[0]: scheduler.set_begin_index(0)
 
 # %% ../../nbs/models/wan.ipynb #7526090a
@@ -156,22 +185,30 @@ def tiny_random_wan(
 ) -> WanVideo:                              # takes captions of the tiny world
     "Wan's classes with random weights at toy size: for tests and for trying things out"
     tokenizer = make_tokenizer()
-    text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu")
+    text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
+                      feed_forward_proj="gated-gelu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        transformer = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2)
-        parts = UMT5EncoderModel(text), transformer, AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 2, 2], num_res_blocks=1)
+        transformer = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, text_dim=16, freq_dim=16,
+                                            ffn_dim=32, num_layers=2)
+        parts = UMT5EncoderModel(text), transformer, AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 2, 2],
+                                                                      num_res_blocks=1)
     defaults = dict(num_inference_steps=4, guidance_scale=5., eta=0.)
-    return WanVideo("tiny random wan", tokenizer, *parts, wan_scheduler(scheduler), num_frames, **dict(size=(32, 32), defaults=defaults, text_length=16) | options)
+    return WanVideo("tiny random wan", tokenizer, *parts, wan_scheduler(scheduler), num_frames,
+                    **dict(size=(32, 32), defaults=defaults, text_length=16) | options)
 
 # %% ../../nbs/models/wan.ipynb #81876df7
 def wan_config() -> dict:
     "Configurations of the networks of `Wan-AI/Wan2.1-T2V-1.3B-Diffusers`"
     return dict(
-        transformer=dict(num_attention_heads=12, attention_head_dim=128, in_channels=16, out_channels=16, text_dim=4096, freq_dim=256, ffn_dim=8960,
-                         num_layers=30, patch_size=(1, 2, 2), cross_attn_norm=True, qk_norm="rms_norm_across_heads", eps=1e-6),
-        vae=dict(base_dim=96, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[], temperal_downsample=[False, True, True]),
-        text_encoder=dict(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"))
+        transformer=dict(num_attention_heads=12, attention_head_dim=128, in_channels=16, out_channels=16, text_dim=4096,
+                         freq_dim=256, ffn_dim=8960,
+                         num_layers=30, patch_size=(1, 2, 2), cross_attn_norm=True, qk_norm="rms_norm_across_heads",
+                         eps=1e-6),
+        vae=dict(base_dim=96, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
+                 temperal_downsample=[False, True, True]),
+        text_encoder=dict(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
+                          feed_forward_proj="gated-gelu"))
 
 def build_wan(
     config: dict,       # as of `wan_config`
@@ -187,28 +224,37 @@ _SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDi
 def _check_wan(folder):
     "A folder of Wan 2.1, text to video, whole"
     index = json.loads((check_folder(folder, "WanPipeline", tuple(_PARTS))/"model_index.json").read_text())
-    later = [k for k in ("transformer_2", "boundary_ratio", "expand_timesteps") if index.get(k) not in (None, False, [None, None])]
-    if later: raise ValueError(f"{folder} is a Wan 2.2 ({', '.join(later)} in its model_index.json); this adapter knows Wan 2.1")
+    later = [k for k in ("transformer_2", "boundary_ratio", "expand_timesteps") if index.get(k) not in (None, False,
+                                                                                                        [None, None])]
+    if later:
+        raise ValueError(f"{folder} is a Wan 2.2 ({', '.join(later)} in its model_index.json); this adapter knows Wan "
+                         f"2.1")
     for part in _PARTS:
         for shards in (folder/part).glob("*.safetensors.index.json"):
-            missing = {f for f in json.loads(shards.read_text())["weight_map"].values() if not (folder/part/f).is_file()}
-            if missing: raise FileNotFoundError(f"{folder/part}: {', '.join(sorted(missing))} missing; was the download interrupted?")
+            missing = {f for f in json.loads(shards.read_text())["weight_map"].values()
+                       if not (folder/part/f).is_file()}
+            if missing:
+                raise FileNotFoundError(f"{folder/part}: {', '.join(sorted(missing))} missing; was the download "
+                                        f"interrupted?")
 
+# %% ../../nbs/models/wan.ipynb #8e59dca8
 def _read_scheduler(folder, cls, flow_shift):
     "The saved scheduler, or another class with its shift"
     path = folder/"scheduler"/"scheduler_config.json"
-    if not path.is_file(): raise FileNotFoundError(f"{folder}: no scheduler/scheduler_config.json; was the download interrupted?")
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no scheduler/scheduler_config.json; was the download interrupted?")
     saved = json.loads(path.read_text())
     return wan_scheduler(cls or _SCHEDULERS.get(saved.get("_class_name"), saved.get("_class_name")),
                          flow_shift or saved.get("flow_shift", saved.get("shift", 3.)), saved)
 
+# %% ../../nbs/models/wan.ipynb #b630c63f
 def load_wan(
     folder_or_hub: str | Path = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",  # or the 14B model; in diffusers' layout
     dtype: torch.dtype = torch.float32,             # of transformer and text encoder; bfloat16 on a GPU
     device: str = "cpu",                            # of all networks
     size: tuple[int, int] = (480, 832),             # height and width, multiples of 16
     num_frames: int = 81,                             # 4k + 1
-    scheduler=None,                                 # UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler; None: the saved one
+    scheduler=None,  # UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler; None: the saved one
     flow_shift: float | None = None,                # None: the saved one; 3 for 480p, 5 for 720p
     num_inference_steps: int = 50,                  # of sampling, unless told otherwise
     guidance_scale: float = 5.,
@@ -227,10 +273,15 @@ def load_wan(
     nets = {part: load_part(folder, part, cls, vae_dtype if part == "vae" else dtype) for part, cls in _PARTS.items()}
     if gradient_checkpointing: nets["transformer"].enable_gradient_checkpointing()
     defaults = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, eta=0.)
-    return WanVideo("wan", tokenizer, scheduler=sampler, num_frames=num_frames, size=size, defaults=defaults, **nets, **options).to(device)
+    return WanVideo("wan", tokenizer, scheduler=sampler, num_frames=num_frames, size=size, defaults=defaults, **nets,
+                    **options).to(device)
 
 # %% ../../nbs/models/wan.ipynb #32d26b6c
-WAN_RECIPE = dict(    # derived from the paper's Open-Sora recipe (VADER-Open-Sora: vader_train.py, run_text2video_train.sh); not tuned
-    load=dict(folder_or_hub="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", dtype=torch.bfloat16, vae_dtype=torch.bfloat16, size=(480, 832), num_frames=33, flow_shift=3.,
-              num_inference_steps=30, guidance_scale=5., gradient_checkpointing=True),
-    align=dict(steps=800, grad_steps=1, frames=1, anchor=0., lora_rank=16, lora_alpha=8, batch_size=8, accumulate=8, lr=2e-4))
+WAN_RECIPE = dict(  # from the official Open-Sora recipe (vader_train.py, run_text2video_train.sh); not tuned
+    load=dict(folder_or_hub="Wan-AI/Wan2.1-T2V-1.3B-Diffusers", dtype=torch.bfloat16, vae_dtype=torch.bfloat16,
+              size=(480, 832), num_frames=33, flow_shift=3., num_inference_steps=30, guidance_scale=5.,
+              gradient_checkpointing=True),
+    train_steps=800,
+    method=dict(grad_steps=1, reward_frames=1, anchor=0.),
+    lora=dict(rank=16, alpha=8),
+    training=dict(batch_size=8, gradient_accumulation_steps=8, lr=2e-4))
