@@ -17,7 +17,6 @@ PACKAGE = 'vader_nb'
 FLOORS = [{'core'}, {'rewards', 'models'}, {'savings'}, {'methods'}, {'tiny', 'evaluate'}, {'paper'}, {'commands'}]
 FLOOR = {p: i for i, floor in enumerate(FLOORS) for p in floor}
 MEET = 'methods'  # the lowest package in which a sampler and a reward may come together
-SHARED = {'commands.inputs'}  # no command of its own: how commands read what a user types
 
 
 # The graph
@@ -103,7 +102,7 @@ def cycles(graph): return cycle(graph) + cycle(package_graph(graph), 'package')
 def siblings(graph, package='commands'):
     "Commands that import one another"
     return [f'{title(m)} imports {title(o)}: what two commands share stands below {package}'
-            for m in graph for o in sorted(graph[m] - SHARED) if package_of(m) == package_of(o) == package]
+            for m in graph for o in sorted(graph[m]) if package_of(m) == package_of(o) == package]
 
 def met_early(graph):
     "Modules below the alignment methods that bring the sampler and a reward together, also through a third module"
