@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from ..checkpoints import load_state, save_state
 from ..video import check_out_dir
+from ..private import lerp_all
 
 # %% ../../nbs/tiny/teach.ipynb #f42f5a46
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def follow_average(
 ):
     "Move an average of the weights a little towards the network; to be called `after` each update"
     decay = min(.998, (2 + step)/(11 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(learner.parameters()), 1 - decay)
+    lerp_all(list(average.parameters()), list(learner.parameters()), 1 - decay)
 
 # %% ../../nbs/tiny/teach.ipynb #80b645e6
 def save_weights(
