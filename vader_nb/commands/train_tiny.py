@@ -46,8 +46,10 @@ def _train_part(a, out):
         import torch
         folder = a.vae or weights_folder("tiny")/"vae"
         vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
-        if a.init: given = {**SECOND_CYCLE, **given, "init": load_tiny_networks(a.init)[0]}
-        model, log = train_unet(vae, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
+        cycle = {k: given.pop(k) for k in ("train_steps", "lr") if k in given}
+        if a.init: given["init"] = load_tiny_networks(a.init)[0]
+        cycle = replace(SECOND_CYCLE if a.init else FIRST_CYCLE, **cycle)
+        model, log = train_unet(vae, cycle, checkpoint=out/"unet.ckpt", seed=a.seed + bool(a.init), **given)
         save_tiny(model, vae, log, out)
     return log
 

@@ -180,7 +180,7 @@ def load_vjepa1(
         with torch.device("meta"): net = _build(parts, num_frames, num_heads)
         for part in _PARTS: load_strict(getattr(net, part), parts[part], part)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as e:
-        raise ValueError(f"{path}: its tensors are no V-JEPA 1 of {num_frames} frames and {num_heads} heads: "
+        raise ValueError(f"{path}: its tensors are not those of a V-JEPA 1 of {num_frames} frames, {num_heads} heads: "
                          f"{' '.join(str(e).split())[:300]}") from None
     return net.float().requires_grad_(False).eval()
 
