@@ -63,3 +63,9 @@ def test_notebook_in_a_folder_that_is_no_package(project):
     (project/'nbs'/'more').mkdir()
     notebook(project/'nbs'/'more'/'x.ipynb', code('1'))
     assert gate.paths(project) == ['more/x.ipynb: more is no package']
+
+@pytest.mark.parametrize('line, faults', [('from vader_nb.add import add', 0), ('from vader_nb import add', 0), ('import vader_nb.add as a', 0),
+    ('from vader_nb.add import plus', 1), ('from vader_nb.gone import add', 1), ('from vader_nb import gone', 1), ('import vader_nb.gone', 1)])
+def test_imports_of_notebooks(project, line, faults):
+    notebook(project/'nbs'/'core'/'show.ipynb', code('#| slow\n%pip list\n' + line))
+    assert len(gate.names(project)) == faults

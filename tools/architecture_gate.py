@@ -135,9 +135,40 @@ def paths(root):
     faults += [f'{n}: {n.split("/")[0]} is no package' for n in made if '/' in n and n.split('/')[0] not in FLOOR]
     return faults
 
+def _defined(path):
+    "Names that a module defines or imports at its top level"
+    found = set()
+    for n in ast.parse(path.read_text(encoding='utf-8')).body:
+        if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): found.add(n.name)
+        else:
+            for o in ast.walk(n):
+                if isinstance(o, (ast.Import, ast.ImportFrom)): found |= {(a.asname or a.name).split('.')[0] for a in o.names}
+                if isinstance(o, ast.Name) and isinstance(o.ctx, ast.Store): found.add(o.id)
+    return found
+
+def cell_trees(nb):
+    "(number, syntax tree) of each code cell; lines for the shell are passed over, cells of another language too"
+    for i, c in enumerate(nb['cells']):
+        if c['cell_type'] != 'code': continue
+        try: yield i, ast.parse(re.sub(r'^(\s*)[%!].*$', r'\1pass', source(c), flags=re.M))
+        except SyntaxError: continue
+
+def names(root):
+    "What a notebook imports from the package is there, also in cells that no test runs"
+    files, front, faults = module_files(root), door(root), []
+    have = {m: _defined(p) for m, p in files.items()}
+    def there(name):
+        module = owner(name, files, front)
+        rest = name.removeprefix(module).lstrip('.') if name not in front else ''
+        return bool(module) and (not rest or rest in have[module]) or name in {package_of(m) for m in files}
+    for p in notebooks(root):
+        for i, tree in cell_trees(read(p)):
+            faults += [f'{name_of(p, root)}: cell {i}: no {title(n)}' for node in ast.walk(tree) for n in imported(node) if n and not there(n)]
+    return faults
+
 def packages(root): return [f for rule in RULES for f in rule(import_graph(root))]
 
-CHECKS = [packages, paths]
+CHECKS = [packages, paths, names]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 

@@ -6,23 +6,20 @@ A chapter on a path uses nothing that the path has not explained: it imports onl
 (or on the path that one reads first), from its own, and from the front door. nbs/exceptions.yml argues what differs: `plumbing` for modules that need
 no chapter to be understood, `paths` for a module that a chapter introduces in passing (from there on it counts as explained).
 """
-import ast, re, sys
+import ast, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.architecture_gate import door, imported, module_files, module_of, owner
+from tools.architecture_gate import cell_trees, door, imported, module_files, module_of, owner
 from tools.house_gate import _spare, exceptions
-from tools.notebooks import ROOT, name_of, notebooks, read, source
+from tools.notebooks import ROOT, name_of, notebooks, read
 from tools.pages import paths
 
 
 def uses(root, name):
     "The modules that the cells of a chapter import, but for names of the front door"
     files, front, found = module_files(root), door(root), set()
-    for c in read(Path(root)/'nbs'/name)['cells']:
-        if c['cell_type'] != 'code': continue
-        try: tree = ast.parse(re.sub(r'^(\s*)[%!].*$', r'\1pass', source(c), flags=re.M))
-        except SyntaxError: continue  # a cell of another language
+    for _, tree in cell_trees(read(Path(root)/'nbs'/name)):
         found |= {owner(n, files) for node in ast.walk(tree) for n in imported(node) if n not in front}
     return found - {''}
 
