@@ -90,7 +90,7 @@ def test_old_name_in_prose(project, text):
     notebook(project/'nbs'/'core'/'add.ipynb', markdown(text))
     assert len(gate.old_names(project)) == 1
 
-@pytest.mark.parametrize('text', ['gradients accumulate', 'it cuts the gradient', "the paper's recipe", 'num_frames', '--train-steps', '--num-inference-steps',
+@pytest.mark.parametrize('text', ['gradients accumulate', 'it cuts the gradient', "the paper's recipe", 'num_frames', '--train-steps', '--num-inference-steps', '--updates-per-rollout 4',
     'vader_align --recipe videocrafter2-hps-aesthetic', 'so many that it fits nowhere', '100 steps', 'fit(loss, train_steps=2)', 'decode(latents, frames=[0])',
     'gradient_accumulation_steps=2', 'accumulated = accumulate(x)', 'vader_nb.savings.planner', '2016_a'])
 def test_other_meanings(project, text):

@@ -125,7 +125,7 @@ GONE = 'memory speed bench planner vader cli reward_study autoregressive tiny_va
 ANYWHERE = [
     (r'\bn_frames\b', 'num_frames'),
     (r'\baccumulate(?=\s*=[^=]|\s*:\s*int)|--accumulate\b|`accumulate`', 'gradient_accumulation_steps'),
-    (r'(?<![\w-])--(?:steps|updates|recipe (?:fast|exact|plain)|cuts|frames|decode_frames|n_frames)\b', '--train-steps, --updates-per-rollout, --savings, --reward-frames, --num-frames'),
+    (r'(?<![\w-])--(?:steps|updates|recipe (?:fast|exact|plain)|cuts|frames|decode_frames|n_frames)(?![\w-])', '--train-steps, --updates-per-rollout, --savings, --reward-frames, --num-frames'),
     (r'\bdecode_frames(?=\s*=[^=]|\s*:)', 'reward_frames'),
     (r'\brecipe\s*=\s*["\'](?:plain|exact|fast|none)|\bRECIPES\b|\b(?:fast|exact|plain)\W{0,3}\s+recipe', 'savings'),
     (r'from vader_nb\.models import [^#\n]*\bload_pipeline|vader_nb\.models\.load_pipeline', 'from vader_nb import load_pipeline'),

@@ -116,15 +116,15 @@ def study_rewards(
 ) -> Study:
     "Align to each reward alone, measure with all; raises ValueError for unknown names and for notes of another study"
     climb = list(climb or rewards)
-    unknown = [n for n in climb if n not in rewards]
-    if unknown or not seeds:
+    if (unknown := [n for n in climb if n not in rewards]) or not seeds:
         raise ValueError(f"cannot climb {unknown} with seeds {seeds}: "
                          f"give names from {', '.join(rewards)} and at least one seed")
     base = measure(pipe, rewards, held_out)
     record = _Notes(notes, dict(options=options, train=list(train), held_out=list(held_out), base=asdict(base)))
     for seed, name in tqdm(list(product(seeds, climb)), "alignments"):
         if f"{name} {seed}" in record.found: continue
-        align(pipe, rewards[name], train, callbacks=(), **options | dict(training=replace(options["training"], seed=seed)))
+        training = replace(options["training"], seed=seed)
+        align(pipe, rewards[name], train, callbacks=(), **options | dict(training=training))
         try: record.add(f"{name} {seed}", measure(pipe, rewards, held_out))
         finally: remove_lora(pipe)
     chance = chance_levels(held_out) if base.accuracy else {}
