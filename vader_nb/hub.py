@@ -134,8 +134,8 @@ def fetch_file(
     "A file of a folder or of a repository of the hub; FileNotFoundError says what to do"
     folder = Path(check_place(place))
     if folder.is_dir():
-        if not (folder/name).is_file(): raise FileNotFoundError(f"{folder} has no {name}; was the download "
-                                                                f"interrupted?")
+        if not (folder/name).is_file(): raise FileNotFoundError(
+            f"{folder} has no {name}; was the download interrupted?")
         return folder/name
     from huggingface_hub import hf_hub_download
     try: return Path(hf_hub_download(str(place), name, **hub))

@@ -110,15 +110,15 @@ def _object_mask(parsed, u):
     size = (6 + 1.5*u(len(parsed)))[:, None]*path[:, 2]
     x, y = _x - (centre[:, :1] + path[:, 0])[..., None, None], _y - (centre[:, 1:] + path[:, 1])[..., None, None]
     x, y, size = torch.broadcast_tensors(x, y, size[..., None, None])
-    return (.5 - torch.stack([shape_distance(p["shape"], x[i], y[i], size[i]) for i, p in enumerate(parsed)])).clamp(0,
-                                                                                                                     1)
+    distance = torch.stack([shape_distance(p["shape"], x[i], y[i], size[i]) for i, p in enumerate(parsed)])
+    return (.5 - distance).clamp(0, 1)
 
 def _scene(parsed, u):
     "The still background (B, 1, 3, H, W) with its texture and gem"
     B, row = len(parsed), _grid.view(-1, 1)
     texture = .05*(u(B, 1, 1)*2 - 1)*(row/SIZE*2 - 1) + .02*torch.sin(row*.9 + 6.28*u(B, 1, 1))
-    ground = torch.tensor([BACKGROUNDS[p["background"]] for p in parsed]).view(B, 1, 3, 1, 1) + texture.view(B, 1, 1,
-                                                                                                             SIZE, 1)
+    colours = torch.tensor([BACKGROUNDS[p["background"]] for p in parsed])
+    ground = colours.view(B, 1, 3, 1, 1) + texture.view(B, 1, 1, SIZE, 1)
     gx, gy = (torch.where(u(B) < .5, 4 + 1.5*u(B), SIZE - 4 - 1.5*u(B)).view(B, 1, 1, 1) for _ in range(2))
     gem = (3.2 - ((_x - gx).abs() + (_y - gy).abs())).clamp(0, 1)[:, :, None]
     gem = gem*torch.tensor([float(p["gem"]) for p in parsed]).view(B, 1, 1, 1, 1)
@@ -187,8 +187,8 @@ def segment(
     rel = frames - background[:, None, :, None, None]
     far = rel.norm(dim=2)
     core = far > .6*far.flatten(1).quantile(.95, dim=1).view(-1, 1, 1, 1)
-    colour = torch.where(core[:, :, None], frames, torch.nan).transpose(1,
-                                                                        2).flatten(2).nanmedian(-1).values.nan_to_num()
+    inside = torch.where(core[:, :, None], frames, torch.nan).transpose(1, 2).flatten(2)
+    colour = inside.nanmedian(-1).values.nan_to_num()
     axis = (colour - background)[:, None, :, None, None]
     length2 = axis.square().sum(2).clamp(min=1e-4)
     opacity = (rel*axis).sum(2)/length2

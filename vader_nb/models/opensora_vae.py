@@ -168,8 +168,8 @@ def chunks_of(
 
 # %% ../../nbs/models/opensora_vae.ipynb #4716617f
 SPATIAL = dict(   # the 2-D VAE of the published model, in diffusers' terms
-    down_block_types=["DownEncoderBlock2D"]*4, up_block_types=["UpDecoderBlock2D"]*4, block_out_channels=[128, 256, 512,
-                                                                                                          512],
+    down_block_types=["DownEncoderBlock2D"]*4, up_block_types=["UpDecoderBlock2D"]*4,
+    block_out_channels=[128, 256, 512, 512],
     layers_per_block=2, latent_channels=4, norm_num_groups=32, sample_size=512)
 
 def _draw(moments, noise):
@@ -330,8 +330,8 @@ def convert_opensora_vae(
 ) -> dict[str, Tensor]:          # the same under ours
     "Names of `hpcai-tech/OpenSora-VAE-v1.2` -> names of `OpenSoraVAE`"
     def ours(k):
-        return re.sub(r"^(temporal_vae\..*)\.conv\.(weight|bias)$", r"\1.\2", k.replace("spatial_vae.module.",
-                                                                                        "spatial_vae."))
+        k = k.replace("spatial_vae.module.", "spatial_vae.")
+        return re.sub(r"^(temporal_vae\..*)\.conv\.(weight|bias)$", r"\1.\2", k)
     return {ours(k): v for k, v in state.items()}
 
 def opensora_vae_config(

@@ -185,8 +185,7 @@ def _guidance(self: SVDPipeline, scale, like):
     "Guidance of each frame (1, f, 1, 1, 1), growing"
     if scale < self.min_guidance_scale:
         raise ValueError(f"guidance_scale={scale} is that of the last frame, so at least "
-                                                         f"{self.min_guidance_scale}, that of the first; 1 is no "
-                                                         f"guidance")
+                         f"{self.min_guidance_scale}, that of the first; 1 is no guidance")
     return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, -1, 1, 1, 1)
 
 @patch
@@ -239,9 +238,9 @@ def tiny_random_svd(
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"))
     vae = AutoencoderKLTemporalDecoder(block_out_channels=(32, 32, 32), down_block_types=("DownEncoderBlock2D",)*3,
                                        layers_per_block=1, sample_size=32)
-    eyes = CLIPVisionModelWithProjection(CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                                                          num_attention_heads=2,
-                                                          image_size=224, patch_size=56, projection_dim=32))
+    config = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                              image_size=224, patch_size=56, projection_dim=32)
+    eyes = CLIPVisionModelWithProjection(config)
     defaults = dict(num_inference_steps=4, guidance_scale=3., eta=0.)
     return SVDPipeline("tiny random svd", make_feature_extractor(), eyes, unet, vae, svd_scheduler(), num_frames,
                        (32, 32), defaults, **options)
@@ -272,8 +271,8 @@ def load_svd(
     check_folder(folder, "StableVideoDiffusionPipeline", tuple(wanted))
     nets = {part: load_part(folder, part, cls, dtype) for part, cls in wanted.items()}
     if image_encoder is not None: nets["image_encoder"] = image_encoder.to(dtype)
-    scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler",
-                                                       **({} if sigma_min is None else dict(sigma_min=sigma_min)))
+    changes = {} if sigma_min is None else dict(sigma_min=sigma_min)
+    scheduler = EulerDiscreteScheduler.from_pretrained(folder/"scheduler", **changes)
     fx = make_feature_extractor().from_pretrained(folder/"feature_extractor")
     if gradient_checkpointing:
         for part in ("unet", "vae"): nets[part].enable_gradient_checkpointing()
@@ -296,8 +295,8 @@ def svd_config(xt: bool = False) -> dict:
                   block_out_channels=(320, 640, 1280, 1280), layers_per_block=2,
                   num_attention_heads=(5, 10, 20, 20), transformer_layers_per_block=1, cross_attention_dim=1024,
                   addition_time_embed_dim=256,
-                  projection_class_embeddings_input_dim=768, down_block_types=(*(c.format("Down") for c in cross),
-                                                                               "DownBlockSpatioTemporal"),
+                  projection_class_embeddings_input_dim=768,
+                  down_block_types=(*(c.format("Down") for c in cross), "DownBlockSpatioTemporal"),
                   up_block_types=("UpBlockSpatioTemporal", *(c.format("Up") for c in cross))),
         vae=dict(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",)*4,
                  layers_per_block=2, latent_channels=4,

@@ -72,8 +72,8 @@ _RES = {"in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_em
 
 def _res_names(old, block, j):
     "A residual block: two convolutions in space, then four in time"
-    return {f"{old}.{a}": f"{block}.resnets.{j}.{b}" for a,
-            b in _RES.items()} | {f"{old}.temopral_conv": f"{block}.temp_convs.{j}"}
+    spatial = {f"{old}.{a}": f"{block}.resnets.{j}.{b}" for a, b in _RES.items()}
+    return spatial | {f"{old}.temopral_conv": f"{block}.temp_convs.{j}"}
 
 def _layer_names(old, block, j, attended):
     "A residual block, and its two attentions if there are any"
@@ -224,8 +224,8 @@ def vae_names(
     for side in ("encoder", "decoder"):
         mid, attn = f"{side}.mid_block", {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v",
                                           "proj_out": "to_out.0"}
-        names |= {f"{side}.{a}": f"{side}.{b}" for a, b in dict(conv_in="conv_in", norm_out="conv_norm_out",
-                                                                conv_out="conv_out").items()}
+        ends = dict(conv_in="conv_in", norm_out="conv_norm_out", conv_out="conv_out")
+        names |= {f"{side}.{a}": f"{side}.{b}" for a, b in ends.items()}
         names |= {f"{side}.mid.attn_1.{a}": f"{mid}.attentions.0.{b}" for a, b in attn.items()}
         blocks += [(f"{side}.mid.block_{j+1}", f"{mid}.resnets.{j}") for j in range(2)]
     for a, b in blocks: names |= {a: b, f"{a}.nin_shortcut": f"{b}.conv_shortcut"}
@@ -263,8 +263,9 @@ def text_names(
              "positional_embedding": "embeddings.position_embedding.weight"}
     inner = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn": "self_attn", "mlp.c_fc": "mlp.fc1",
              "mlp.c_proj": "mlp.fc2"}
-    return names | {f"transformer.resblocks.{i}.{a}": f"encoder.layers.{i}.{b}" for i in range(layers - 1) for a,
-                    b in inner.items()}
+    layer = lambda i: {f"transformer.resblocks.{i}.{a}": f"encoder.layers.{i}.{b}" for a, b in inner.items()}
+    for i in range(layers - 1): names |= layer(i)
+    return names
 
 def _split_qkv(tensors):
     "Stacked projections as three"
@@ -314,20 +315,20 @@ def convert_checkpoint(
     layout: dict = LAYOUT,          # sizes of its three networks: unet, vae, text
 ) -> tuple[dict, list[str]]:        # state dicts of unet, vae and text; and the names that are not needed
     "All of a published checkpoint, each tensor converted or listed as not needed; ValueError for any other"
-    tensors = {k.replace("framestride_embed", "fps_embedding"): v for k,
-               v in tensors.items()}    # its name in some published files
+    newer = lambda k: k.replace("framestride_embed", "fps_embedding")      # its name in some published files
+    tensors = {newer(k): v for k, v in tensors.items()}
     parts = {p: {k.removeprefix(s): v for k, v in tensors.items() if k.startswith(s)} for p, s in _PREFIXES.items()}
     absent = [s for p, s in _PREFIXES.items() if not parts[p]]
     strange = [k for k in tensors if not k.startswith(tuple(_PREFIXES.values())) and k not in _TABLES]
-    if absent:
-        raise ValueError(f"no VideoCrafter2 checkpoint: nothing in it is called {', '.join(s + '*' for s in absent)}; "
-                                f"it begins with {', '.join(list(tensors)[:3]) or 'nothing'}")
+    if absent: raise ValueError(
+        f"no VideoCrafter2 checkpoint: nothing in it is called {', '.join(s + '*' for s in absent)}; "
+        f"it begins with {', '.join(list(tensors)[:3]) or 'nothing'}")
     if strange: raise ValueError(f"no VideoCrafter2 checkpoint: it also holds {len(strange)} other tensors "
                                  f"({', '.join(strange[:3])})")
     convert = dict(unet=convert_unet, vae=convert_vae, text=convert_text_encoder)
     unused = tuple(_PREFIXES["text"] + k for k in unused_text(_arguments("text", layout["text"])["layers"]))
-    return {p: f(parts[p], **layout[p]) for p, f in convert.items()}, [k for k in tensors if k in _TABLES
-                                                                       or k.startswith(unused)]
+    left_out = [k for k in tensors if k in _TABLES or k.startswith(unused)]
+    return {p: f(parts[p], **layout[p]) for p, f in convert.items()}, left_out
 
 # %% ../../nbs/models/videocrafter2.ipynb #dab56af7
 def set_video(
@@ -409,8 +410,8 @@ def save_videocrafter2(
         VC2DDIMScheduler().save_pretrained(tmp/"scheduler")
         (tmp/_FPS).parent.mkdir()
         save_file(kept, tmp/_FPS)
-        (tmp/"model_index.json").write_text(json.dumps(dict(_class_name="TextToVideoSDPipeline", **_NETWORKS,
-                                                            **_OTHERS), indent=1))
+        index = dict(_class_name="TextToVideoSDPipeline", **_NETWORKS, **_OTHERS)
+        (tmp/"model_index.json").write_text(json.dumps(index, indent=1))
         (tmp/"source.json").write_text(json.dumps(source or {}, indent=1))
 
 # %% ../../nbs/models/videocrafter2.ipynb #4284b9c9
@@ -421,8 +422,8 @@ def _unet_from(folder, dtype):
         raise FileNotFoundError(f"{folder} has no {_FPS}: it is a ModelScope, or was not written by us")
     e, kept = stock.time_embedding, load_file(folder/_FPS)
     stock.time_embedding = FpsTimeEmbedding(e.linear_1.in_features, e.linear_1.out_features).to(dtype)
-    stock.time_embedding.load_state_dict({**e.state_dict(), **{k.removeprefix("time_embedding."): v for k,
-                                                               v in kept.items()}})
+    own = {k.removeprefix("time_embedding."): v for k, v in kept.items()}
+    stock.time_embedding.load_state_dict({**e.state_dict(), **own})
     return stock
 
 def open_videocrafter2(

@@ -166,8 +166,8 @@ def decode(self: WanVideo, latents: torch.Tensor, frames: list[int] | None = Non
     check_latents(latents, self.latent_shape)
     chosen = check_frames(frames, self.num_frames)
     z = latents[:, :, :self.latent_of(max(chosen)) + 1].to(self.vae.dtype)
-    mean, std = (z.new_tensor(v).view(-1, 1, 1, 1) for v in (self.vae.config.latents_mean,
-                                                             self.vae.config.latents_std))
+    c = self.vae.config
+    mean, std = (z.new_tensor(v).view(-1, 1, 1, 1) for v in (c.latents_mean, c.latents_std))
     pixels = causal_decode(self.vae, z*std + mean, self.recompute)
     return (pixels[:, :, chosen]/2 + .5).transpose(1, 2)
 
@@ -191,8 +191,8 @@ def tiny_random_wan(
         torch.manual_seed(seed)
         transformer = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, text_dim=16, freq_dim=16,
                                             ffn_dim=32, num_layers=2)
-        parts = UMT5EncoderModel(text), transformer, AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 2, 2],
-                                                                      num_res_blocks=1)
+        encoder, vae = UMT5EncoderModel(text), AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 2, 2], num_res_blocks=1)
+        parts = encoder, transformer, vae
     defaults = dict(num_inference_steps=4, guidance_scale=5., eta=0.)
     return WanVideo("tiny random wan", tokenizer, *parts, wan_scheduler(scheduler), num_frames,
                     **dict(size=(32, 32), defaults=defaults, text_length=16) | options)
@@ -224,8 +224,8 @@ _SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDi
 def _check_wan(folder):
     "A folder of Wan 2.1, text to video, whole"
     index = json.loads((check_folder(folder, "WanPipeline", tuple(_PARTS))/"model_index.json").read_text())
-    later = [k for k in ("transformer_2", "boundary_ratio", "expand_timesteps") if index.get(k) not in (None, False,
-                                                                                                        [None, None])]
+    keys = "transformer_2", "boundary_ratio", "expand_timesteps"
+    later = [k for k in keys if index.get(k) not in (None, False, [None, None])]
     if later:
         raise ValueError(f"{folder} is a Wan 2.2 ({', '.join(later)} in its model_index.json); this adapter knows Wan "
                          f"2.1")

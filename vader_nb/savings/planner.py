@@ -210,7 +210,7 @@ def advice(
     "What each smaller setting would need at least, all tricks on"
     sizes, lines = (model[k] for k in ("size", "num_frames", "batch_size")), []
     for what, (less, step) in _smaller(*sizes, grad_steps, reward_frames, name == "opensora").items():
-        e = estimate(dry_model(name, **model | less), tuple(TRICKS), **dict(grad_steps=grad_steps,
-                                                                            frames=reward_frames) | step)
+        step = dict(grad_steps=grad_steps, frames=reward_frames) | step
+        e = estimate(dry_model(name, **model | less), tuple(TRICKS), **step)
         lines.append(f"{what}: {(e.peak + device.reserve)/2**30:.1f} GB{', which fits' if fits(e, device) else ''}")
     return lines
