@@ -166,7 +166,9 @@ def names(root):
             faults += [f'{name_of(p, root)}: cell {i}: no {title(n)}' for node in ast.walk(tree) for n in imported(node) if n and not there(n)]
     return faults
 
-def packages(root): return [f for rule in RULES for f in rule(import_graph(root))]
+def packages(root):
+    "The order of the packages: floors, circles, commands apart, sampling and rewards apart"
+    return [f for rule in RULES for f in rule(import_graph(root))]
 
 CHECKS = [packages, paths, names]
 
