@@ -22,6 +22,7 @@ from ..models.rflow import RFlowScheduler
 from ..models.stdit3 import STDiT3
 from ..models.svd import SVDPipeline, build_svd, svd_config, svd_scheduler
 from ..models.unet3d import UNet3DPipeline
+from ..models.vc2_scheduler import VC2DDIMScheduler
 from ..models.videocrafter2 import LAYOUT, make_unet, text_config, vae_config, vc2_pipeline
 from ..names import unknown
 from ..rewards.aesthetic import AestheticHead, aesthetic_reward
@@ -39,8 +40,9 @@ def _modelscope(size, num_frames):
     return pipe
 
 def _videocrafter2(size, num_frames):
+    with torch.device("cpu"): scheduler = VC2DDIMScheduler()
     return vc2_pipeline(None, CLIPTextModel(text_config()), make_unet(**LAYOUT["unet"]), AutoencoderKL(**vae_config()),
-                        num_frames=num_frames, height=size[0], width=size[1])
+                        scheduler, num_frames=num_frames, height=size[0], width=size[1])
 
 def _opensora(size, num_frames):
     t5 = T5EncoderModel(T5Config(vocab_size=32128, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
