@@ -59,7 +59,7 @@ def exported_cells(root):
 # Figures
 
 def figures(root=ROOT):
-    "What STYLE measures: the lines of functions, modules and cells, the cells of a notebook"
+    "The lines of functions, modules and cells, the cells of a notebook"
     lines = sorted(length(n) for n in functions(root).values()) or [0]
     modules = [len(p.read_text(encoding='utf-8').splitlines()) for p in module_files(root).values()]
     return dict(functions=len(lines), median=median(lines), p90=lines[int(.9*(len(lines) - 1))], max=lines[-1], modules=len(modules),
@@ -164,7 +164,7 @@ def _calls(code):
             name = getattr(n.func, 'id', getattr(n.func, 'attr', ''))
             table = CALLS.get(name, CALLS['align'] if name.startswith('train_tiny') else {})
             found += [(f'{name}({k.arg}=)', table[k.arg]) for k in n.keywords if k.arg in table]
-        if isinstance(n, ast.arguments): found += [(a.arg, 'see DESIGN') for a in [*n.args, *n.kwonlyargs] if a.arg in DEFS]
+        if isinstance(n, ast.arguments): found += [(a.arg, 'the names of CONTRIBUTING.md') for a in [*n.args, *n.kwonlyargs] if a.arg in DEFS]
         if isinstance(n, ast.Name) and n.id == 'cuts': found.append(('cuts', 'savings'))
     return found
 

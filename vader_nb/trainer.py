@@ -208,7 +208,7 @@ def _factors(schedule, train_steps):
                                "give numbers of at least 0")
     return factors
 
-_FREE = ("gradient_accumulation_steps", "checkpoint", "save_every", "schedule")    # a resumed run may change these
+_FREE = "gradient_accumulation_steps", "checkpoint", "save_every", "schedule"    # not compared; a schedule: its factors
 
 def _config(training, mixed_precision, prompts, updates_per_rollout, factors, settings):
     "What a resumed run must share, as plain data"

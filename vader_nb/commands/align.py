@@ -29,7 +29,7 @@ class AlignOptions:
     updates_per_rollout: int | None = option(None, "updates from one rollout; as --savings says if not given")
     draws: int | None = option(None, "average the loss over this many draws of the last steps; 1 if not given")
     same_noise: bool = option(False, "draws and further updates take other frames only, not fresh noise")
-    reuse: int | None = option(None, "use a prediction for this many steps of the prefix; default: as --savings")
+    reuse: int | None = option(None, "use each prediction for this many steps without gradient; default: as --savings")
     guidance_interval: str | None = option(None, "guide only a part of the sampling, as 0.2-0.8; default: as --savings")
     batch_size: int = option(4, "videos in an update")
     gradient_accumulation_steps: int = option(1, "micro-batches they are worked through in: less memory, same result")
