@@ -1,6 +1,6 @@
 "Action reward with VideoMAE"
 import torch
-from golden import Check
+from golden import SINGLE, Check
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 from vader_nb.rewards.action import action_logits, action_loss, action_reward, class_names, match_label, resize_square
 from vader_nb.rewards.core import reward_loss
@@ -15,7 +15,7 @@ def classifier(case, dtype):
 
 def videomae_action(case):
     tolerance, c = case.info['tolerance'], case.info['constructor']
-    for dtype, bits, tol in ((torch.float64, 64, tolerance['float64']), (torch.float32, 32, 1e-5)):
+    for dtype, bits, tol in ((torch.float64, 64, tolerance['float64']), (torch.float32, 32, SINGLE)):
         out, model = f'out{bits}.', classifier(case, dtype)
         if bits == 64: yield Check('label of the prompt', class_names(model)[match_label(c['action'], class_names(model))], c['label'])
         x = case['in.frames'].to(dtype).requires_grad_()
@@ -24,7 +24,7 @@ def videomae_action(case):
         score = action_reward(model, resize=resize_square)(frames, [c['action']])
         loss = reward_loss(score, action_loss)
         by_log = -action_reward(model, resize=resize_square, log=True)(frames, [c['action']]).mean()
-        # float32: logits to the recorded tolerance, probabilities to 1e-5
+        # float32: logits to the recorded tolerance, probabilities to SINGLE
         yield Check(out + 'logits', logits, case[out + 'logits'], tol if bits == 64 else tolerance['float32'])
         yield Check(out + 'score_probability', score[0], case[out + 'score_probability'], tol)
         yield Check(out + 'loss_cross_entropy', loss, case[out + 'loss_cross_entropy'], tol)

@@ -1,6 +1,6 @@
 "LAION's aesthetic predictor"
 import torch
-from golden import Check
+from golden import SINGLE, Check
 from transformers import CLIPConfig, CLIPModel
 from vader_nb.rewards.aesthetic import AestheticHead, aesthetic_loss, aesthetic_reward
 from vader_nb.rewards.clip import image_embeds, resize_squash
@@ -16,7 +16,7 @@ def models(case, dtype):
     return clip.to(dtype), head.to(dtype)
 
 def laion_aesthetic(case):
-    for dtype, bits, tol in ((torch.float64, 64, 1e-8), (torch.float32, 32, 1e-5)):
+    for dtype, bits, tol in ((torch.float64, 64, 1e-8), (torch.float32, 32, SINGLE)):
         clip, head = models(case, dtype)
         x = case['in.pixels'].to(dtype).requires_grad_()
         frames = (x/2 + .5).clamp(0, 1)[:, None]

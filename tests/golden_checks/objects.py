@@ -1,6 +1,6 @@
 "Object removal with YOLOS"
 import torch
-from golden import Check
+from golden import SINGLE, Check
 from transformers import YolosConfig, YolosForObjectDetection
 from vader_nb.rewards.clip import imagenet_normalise
 from vader_nb.rewards.objects import category_ids, object_reward, resize_vader
@@ -20,7 +20,7 @@ def with_reset(values):
 
 def yolos_removal(case):
     tolerance = case.info['tolerance']
-    for dtype, bits, tol in ((torch.float64, 64, tolerance['float64']), (torch.float32, 32, 1e-5)):
+    for dtype, bits, tol in ((torch.float64, 64, tolerance['float64']), (torch.float32, 32, SINGLE)):
         out, yolos = f'out{bits}.', detector(case, dtype)
         ids = category_ids(yolos.config, case.info['constructor']['target'])
         x = case['in.pixels'].to(dtype)
@@ -28,7 +28,7 @@ def yolos_removal(case):
         images = imagenet_normalise(resize_vader(pixels(x)), torch.float32)
         result = yolos(images)
         if bits == 64: yield Check('out64.preprocessed_sample', images[:, :, ::32, ::2], case['out64.preprocessed_sample'], tol)
-        # float32: attention over some thousand tokens; the raw logits and boxes get the recorded tolerance, scores 1e-5
+        # float32: attention over some thousand tokens; the raw logits and boxes get the recorded tolerance, scores SINGLE
         loose = tol if bits == 64 else tolerance['float32']
         for k in ('logits', 'pred_boxes'): yield Check(out + k, getattr(result, k), case[out + k], loose)
         scores, labels = result.logits.softmax(-1)[..., :-1].max(-1)

@@ -3,7 +3,7 @@ from unittest.mock import patch
 
 import torch
 import vader_nb.rewards.clip as clip_module
-from golden import Check
+from golden import SINGLE, Check
 from golden_checks.aesthetic import models as aesthetic_models
 from transformers import CLIPConfig, CLIPModel
 from vader_nb.rewards.aesthetic import aesthetic_reward
@@ -42,7 +42,7 @@ def _hps(case, dtype):
 def hpsv2(case):
     exact, single, grad = _tolerances(case)
     prompts = [str(i) for i in range(len(case['in.pixels']))]
-    for dtype, bits, tol in ((torch.float64, 64, exact), (torch.float32, 32, min(single, 1e-5))):
+    for dtype, bits, tol in ((torch.float64, 64, exact), (torch.float32, 32, min(single, SINGLE))):
         clip, reward = _hps(case, dtype)
         x = case['in.pixels'].to(dtype).requires_grad_()
         frames = _frames(x)
@@ -59,7 +59,7 @@ def aesthetic_hps(case):
     exact, single, grad = _tolerances(case)
     theirs, laion = case.sibling('hpsv2'), case.sibling('laion_aesthetic')
     prompts = [str(i) for i in range(len(theirs['in.pixels']))]
-    for dtype, bits, tol in ((torch.float64, 64, exact), (torch.float32, 32, min(single, 1e-5))):
+    for dtype, bits, tol in ((torch.float64, 64, exact), (torch.float32, 32, min(single, SINGLE))):
         aesthetic, hps = aesthetic_reward(*aesthetic_models(laion, dtype), resize=resize_squash), _hps(theirs, dtype)[1]
         x = theirs['in.pixels'].to(dtype).requires_grad_()
         frames = _frames(x)
@@ -83,7 +83,7 @@ def pickscore(case):
 def _check_pickscore(case):
     exact, single, grad = _tolerances(case)
     kinds = sorted({k.removeprefix('in.pixels_') for k in case.data if k.startswith('in.pixels_')})
-    for dtype, bits, tol in ((torch.float64, 64, exact), (torch.float32, 32, min(single, 1e-5))):
+    for dtype, bits, tol in ((torch.float64, 64, exact), (torch.float32, 32, min(single, SINGLE))):
         reward = _pickscore(case, dtype)
         size, temperature = case.info['constructor']['vision_config']['image_size'], case['sd.logit_scale'].exp().item()
         for kind in kinds:

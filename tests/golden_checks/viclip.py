@@ -1,7 +1,7 @@
 "ViCLIP: both towers, similarity, gradient, and its own preprocessing"
 import torch
 import torch.nn.functional as F
-from golden import Check
+from golden import DOUBLE, SINGLE, Check
 from vader_nb.rewards.clip import IMAGENET_STD
 from vader_nb.rewards.viclip import ViCLIP, viclip_input
 
@@ -17,7 +17,7 @@ def network(case, dtype):
     return model.to(dtype).eval().requires_grad_(False)
 
 def viclip(case):
-    for dtype, bits, tol in ((torch.float64, 64, 1e-9), (torch.float32, 32, 1e-5)):
+    for dtype, bits, tol in ((torch.float64, 64, DOUBLE), (torch.float32, 32, SINGLE)):
         model = network(case, dtype)
         x = case['in.video'].to(dtype).requires_grad_()
         video, text = model.vision_encoder(x), model.text_encoder(case['in.tokens'])

@@ -1,7 +1,7 @@
 "V-JEPA 1 and 2: masked prediction, its masks, and its gradients with and without the path through the target encoder"
 import torch
 import torch.nn.functional as F
-from golden import Check
+from golden import SINGLE, Check
 from transformers import VJEPA2Config, VJEPA2Model
 from vader_nb.rewards.vjepa import Blocks, VJEPA2, collated_masks, jepa_errors, pick
 from vader_nb.rewards.vjepa1 import VJEPA1, Encoder, Predictor, Sizes, sincos_table
@@ -11,7 +11,7 @@ BITS = ((torch.float64, 64), (torch.float32, 32))
 def tolerance(case, bits, kind=''):
     "The case's own, where it states one"
     stated = case.info.get('tolerance', {})
-    return stated.get('grad (relative to max)', 1e-6) if kind == 'grad' else stated.get(f'float{bits}', {64: 1e-8, 32: 1e-5}[bits])
+    return stated.get('grad (relative to max)', 1e-6) if kind == 'grad' else stated.get(f'float{bits}', {64: 1e-8, 32: SINGLE}[bits])
 
 def masks_of(case):
     "Pairs of context and target tokens"
