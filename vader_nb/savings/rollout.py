@@ -27,7 +27,7 @@ class Savings:
     "What makes an update cheaper; nothing, unless said"
     updates_per_rollout: int = 1        # updates from one rollout; all but the first from its last steps again
     draws: int = 1                      # average the loss over this many draws of the last steps, all from one rollout
-    fresh_noise: bool = True            # last steps done again: from fresh noise; False: from the same latents, other frames
+    fresh_noise: bool = True            # last steps done again: fresh noise; False: the same latents, other frames
     guidance_interval: tuple = (0., 1.) # guide only this part of the sampling, 0 is the noisy end
     reuse: int = 1                      # in the prefix, use each prediction for this many steps
     prefix: tuple = ()                  # contexts for the prefix, such as `(folded,)`; called with the pipeline
