@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..console import check_least, one_line_errors, option, out_folder, run_command
+from ..console import check_least, option, out_folder, run_command
 from ..evaluate.measures import evaluate, format_table
 from ..lora import add_lora, folded
 from ..methods.vader import Vader, vader_loss
@@ -25,7 +25,6 @@ from ..prompts import sample_prompts
 from ..rewards.load import load_reward
 from ..savings.rollout import EXACT, FAST, NONE, Savings, averaged, rollout
 from ..savings.timing import interleaved, step_parts
-from ..batches import batch_at
 from ..trainer import fit
 from ..training import Training
 from ..video import atomic_path

@@ -7,7 +7,7 @@ __all__ = ['TrainTinyOptions', 'train_tiny', 'vader_train_tiny']
 
 # %% ../../nbs/commands/train_tiny.ipynb #dbea8f18
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import check_least, option, out_folder, run_command
