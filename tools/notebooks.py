@@ -7,7 +7,7 @@
     python tools/notebooks.py vouch --made-by 0.2.0 nbs/x.ipynb    only names changed in its skipped cells since that version made their outputs
     python tools/notebooks.py clean                                nbdev's cleaning, sources as lists of lines
 """
-import argparse, hashlib, json, os, re, signal, subprocess, sys, tempfile, time
+import argparse, hashlib, io, json, os, re, signal, subprocess, sys, tempfile, time, tokenize
 from configparser import ConfigParser
 from pathlib import Path
 from threading import Timer
@@ -63,11 +63,34 @@ def runs(g, force=()):
 
 # Is a stored output of the code above it?
 
+def essence(code):
+    "`code` without comments and layout, which no output depends on: a text that is equal where the tokens are"
+    SILENT, MARKS = {tokenize.COMMENT, tokenize.NL}, {tokenize.INDENT: '>', tokenize.DEDENT: '<', tokenize.NEWLINE: ';'}
+    out, nested, lines = [], 0, code.splitlines(True)
+    for t in tokenize.generate_tokens(io.StringIO(code).readline):
+        kind = tokenize.tok_name[t.type]
+        if kind == 'FSTRING_START':  # from Python 3.12 on an f-string is many tokens; taken whole, as before
+            nested, start = nested + 1, start if nested else t.start
+        elif kind == 'FSTRING_END' and nested == 1: out.append(_between(lines, start, t.end))
+        elif not nested and t.type not in SILENT: out.append(MARKS.get(t.type, t.string))
+        nested -= kind == 'FSTRING_END'
+    return ' '.join(out)
+
+def _between(lines, start, end):
+    "The text of `lines` from (row, column) to (row, column)"
+    (a, left), (b, right) = start, end
+    if a == b: return lines[a - 1][left:right]
+    return lines[a - 1][left:] + ''.join(lines[a:b - 1]) + lines[b - 1][:right]
+
+def _essence(code):
+    try: return essence(code)
+    except (tokenize.TokenError, SyntaxError): return code  # a cell magic or a shell command
+
 def digests(nb, flags):
-    "A digest of the code cells of each group"
+    "A digest of the code cells of each group; comments and layout do not matter"
     res = {}
     for c in nb['cells']:
-        if g := group(c, flags): res.setdefault(g, hashlib.sha256()).update(source(c).encode() + b'\0')
+        if g := group(c, flags): res.setdefault(g, hashlib.sha256()).update(_essence(source(c)).encode() + b'\0')
     return {g: h.hexdigest()[:16] for g, h in res.items()}
 
 def stamp(nb, flags, force=()):
