@@ -29,25 +29,23 @@ def _generator(*key):
     "A generator whose seed is a hash of `key`"
     return torch.Generator().manual_seed(int.from_bytes(sha256(repr(key).encode()).digest()[:7], "big"))
 
-def batch_at(
-    prompts: list[str],         # all training prompts
-    number: int,                # 0, 1, 2, ...
-    batch_size: int,            # videos in the whole batch
-    seed: int=0,                # another seed, another run
-    part: slice=slice(None),    # which videos of the batch
-) -> Batch:
+def batch_at(prompts: list[str],       # all training prompts
+             number: int,              # 0, 1, 2, ...
+             batch_size: int,          # videos in the whole batch
+             seed: int=0,              # another seed, another run
+             part: slice=slice(None),  # which videos of the batch
+            ) -> Batch:
     "A batch of a run, or a part of it, as a function of its arguments alone"
     drawn, indices = prompt_batch(prompts, number, batch_size, seed), range(batch_size)[part]
     return Batch([drawn[i] for i in indices], [_generator(seed, number, i) for i in indices],
                  _generator(seed, number, "shared"), number, {})
 
 # %% ../nbs/core/batches.ipynb #36b73c26
-def split_batch(
-    batch_size: int,        # B, videos in an update
-    gradient_accumulation_steps: int=1,   # A, micro-batches per process
-    num_processes: int=1,   # P
-    process: int=0,         # which of them, 0 to P-1
-) -> list[slice]:           # A slices of equal size
+def split_batch(batch_size: int,                     # B, videos in an update
+                gradient_accumulation_steps: int=1,  # A, micro-batches per process
+                num_processes: int=1,                # P
+                process: int=0,                      # which of them, 0 to P-1
+               ) -> list[slice]:                     # A slices of equal size
     "The part of the batch that each micro-batch of a process gets; ValueError if it cannot be divided"
     A = gradient_accumulation_steps
     n = batch_size//(A*num_processes)
@@ -58,20 +56,17 @@ def split_batch(
     return [slice(i*n, (i+1)*n) for i in range(first, first + A)]
 
 # %% ../nbs/core/batches.ipynb #8bd839f3
-def make_accelerator(
-    device: torch.device,        # where the parameters are
-    mixed_precision: str=None,   # "no", "bf16" or "fp16" (GPU); None: what `accelerate launch` says, else "no"
-) -> Accelerator:
+def make_accelerator(device: torch.device,       # where the parameters are
+                     mixed_precision: str=None,  # "no", "bf16", "fp16" (GPU); None: what accelerate was told, or "no"
+                    ) -> Accelerator:
     "A fresh Accelerator, whatever the process used before; ValueError for an unknown precision or fp16 without a GPU"
     reset_accelerator()
     return Accelerator(cpu=torch.device(device).type == "cpu", mixed_precision=mixed_precision)
 
 # %% ../nbs/core/batches.ipynb #4d8c9b57
 @torch.no_grad()
-def average_gradients(
-    parameters: list[Tensor],   # trainable; one without a gradient gets zeros
-    accelerator: Accelerator,   # knows the processes
-):
+def average_gradients(parameters: list[Tensor],  # trainable; one without a gradient gets zeros
+                      accelerator: Accelerator):  # knows the processes
     "Replace each gradient by its mean over all processes, in place"
     for p in parameters:
         if p.grad is None: p.grad = torch.zeros_like(p)

@@ -18,10 +18,9 @@ from .video import atomic_path, check_out_dir, check_pixels, contact_sheet, writ
 # %% ../nbs/core/callbacks.ipynb #2b2cd544
 class Progress:
     "A progress bar with the latest values"
-    def __init__(self,
-        *keys: str,             # of the log; none: reward and loss
-        desc: str="training",   # text before the bar
-    ): self.keys, self.desc, self.bar = keys or ("reward", "loss"), desc, None
+    def __init__(self, *keys: str,             # of the log; none: reward and loss
+                 desc: str="training",   # text before the bar
+                ): self.keys, self.desc, self.bar = keys or ("reward", "loss"), desc, None
     def before_fit(self, state): self.bar = tqdm(total=state.train_steps, initial=state.step, desc=self.desc)
     def after_step(self, state):
         self.bar.set_postfix({k: f"{state.log[-1][k]:.4g}" for k in self.keys if k in state.log[-1]}, refresh=False)
@@ -32,10 +31,8 @@ class Progress:
 # %% ../nbs/core/callbacks.ipynb #40f053a2
 class JSONLog:
     "Append each record to a file as a line; a resumed run leaves no line twice"
-    def __init__(self,
-        path,               # file; a run without a checkpoint to resume begins it anew
-        times: bool=True,   # with seconds; without them, equal runs write equal bytes
-    ):
+    def __init__(self, path,        # file; a run without a checkpoint to resume begins it anew
+                 times: bool=True):  # with seconds; without them, equal runs write equal bytes
         self.path, self.times = Path(path), times
         check_file(self.path)
     def _line(self, record): return json.dumps({k: v for k, v in record.items() if self.times or k != "seconds"}) + "\n"
@@ -44,9 +41,8 @@ class JSONLog:
     def after_step(self, state):
         with self.path.open("a", encoding="utf-8") as f: f.write(self._line(state.log[-1]))
 
-def read_log(
-    path,           # file that `JSONLog` wrote
-) -> list[dict]:    # one record an update
+def read_log(path,            # file that `JSONLog` wrote
+            ) -> list[dict]:  # one record an update
     "Read a log; FileNotFoundError, or ValueError with the number of a broken line"
     if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such log")
     records = []
@@ -58,9 +54,7 @@ def read_log(
 # %% ../nbs/core/callbacks.ipynb #c790f8d7
 class TensorBoard:
     "Curves of every logged number; ImportError if tensorboard is not installed"
-    def __init__(self,
-        folder,     # for the event files
-    ):
+    def __init__(self, folder):  # folder: for the event files
         try: from torch.utils.tensorboard import SummaryWriter
         except ImportError as e: raise ImportError(
             "the TensorBoard callback needs tensorboard: pip install tensorboard") from e
@@ -75,14 +69,12 @@ class TensorBoard:
 # %% ../nbs/core/callbacks.ipynb #fef473d6
 class Samples:
     "Write `step_0000.png` (contact sheet) and `.mp4` before the first step and every few steps"
-    def __init__(self,
-        fn: Callable,           # () -> pixels (B, F, 3, H, W) in [0, 1]; the same noise at every call
-        every: int,             # steps between two looks
-        folder,                 # where to write
-        captions: list=None,    # B strings for the sheet
-        scale: float=2,         # size of a shown pixel
-        video: bool=True,       # also the clip
-    ):
+    def __init__(self, fn: Callable,   # () -> pixels (B, F, 3, H, W) in [0, 1]; the same noise at every call
+                 every: int,           # steps between two looks
+                 folder,               # where to write
+                 captions: list=None,  # B strings for the sheet
+                 scale: float=2,       # size of a shown pixel
+                 video: bool=True):  # also the clip
         check_count("every", every)
         self.fn, self.every, self.folder = fn, every, check_out_dir(folder)
         self.captions, self.scale, self.video = captions, scale, video
@@ -97,13 +89,12 @@ class Samples:
         if state.step % self.every == 0: self._write(state.step)
 
 # %% ../nbs/core/callbacks.ipynb #7e098601
-def plot_log(
-    log,                    # records of `fit`, or a file that `JSONLog` wrote
-    keys=("reward",),       # what to draw, names in the records
-    x: str="step",          # against what: "step" or "queries"
-    smooth: int=1,          # running mean over this many records, drawn over the pale raw curve
-    ax=None,                # matplotlib axes; None: new ones
-):                          # the axes
+def plot_log(log,                    # records of `fit`, or a file that `JSONLog` wrote
+             keys=("reward",),       # what to draw, names in the records
+             x: str="step",          # against what: "step" or "queries"
+             smooth: int=1,          # running mean over this many records, drawn over the pale raw curve
+             ax=None,                # matplotlib axes; None: new ones
+            ):                          # the axes
     "Curves of a run; ValueError for an empty log or a name that is not in it"
     import matplotlib.pyplot as plt
     records, keys = log if isinstance(log, list) else read_log(log), [keys] if isinstance(keys, str) else list(keys)

@@ -18,10 +18,9 @@ def _state_of(part):
     if isinstance(part, torch.Generator): return part.get_state()
     return part.state_dict() if hasattr(part, "state_dict") else part
 
-def save_state(
-    path: str | Path,  # file to write; replaced as a whole
-    **parts,           # modules, optimisers, generators, tensors or plain data, by name
-) -> None:
+def save_state(path: str | Path,  # file to write; replaced as a whole
+               **parts,           # modules, optimisers, generators, tensors or plain data, by name
+              ) -> None:
     "Save the state of a training in one file, or leave the old file as it was"
     with atomic_path(path) as tmp: torch.save({k: _state_of(v) for k, v in parts.items()}, tmp)
 
@@ -34,10 +33,9 @@ def _restore(path, name, part, saved):
         raise ValueError(f"{path}: the saved {name!r} does not fit: is this a checkpoint of another model? "
                          f"({str(e)[:300]})") from e
 
-def load_state(
-    path: str | Path,  # file written by `save_state`
-    **parts,           # the modules, optimisers and generators to restore, under the names they were saved by
-) -> dict:             # the remaining, plain parts
+def load_state(path: str | Path,  # file written by `save_state`
+               **parts,  # the modules, optimisers and generators to restore, under the names they were saved by
+              ) -> dict:  # the remaining, plain parts
     "Restore a training; raises FileNotFoundError, or ValueError for a file of something else"
     if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such checkpoint")
     try: saved = torch.load(path, weights_only=True, map_location="cpu")

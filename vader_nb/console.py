@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import get_args
 
 # %% ../nbs/core/console.ipynb #a2792765
-def option(
-    default,            # None: nothing unless it is given
-    help: str,          # a sentence for `--help`
-    **more,             # of argparse's `add_argument`, such as nargs
-):                      # a dataclass field
+def option(default,    # None: nothing unless it is given
+           help: str,  # a sentence for `--help`
+           **more,     # of argparse's `add_argument`, such as nargs
+          ):           # a dataclass field
     "An option of a command"
     return field(default=default, metadata=dict(help=help, more=more))
 
@@ -46,21 +45,18 @@ def _hyphenated(word):
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if name.startswith("--") else word
 
-def parse_options(
-    options: type,              # dataclass, as for `make_parser`
-    argv: list[str] | None,     # words of the command line; None: those that the process was started with
-    prog: str,                  # name of the command
-):                              # an object of the dataclass
+def parse_options(options: type,           # dataclass, as for `make_parser`
+                  argv: list[str] | None,  # words of the command line; None: those that the process was started with
+                  prog: str,               # name of the command
+                 ):                        # an object of the dataclass
     "Options as typed; wrong usage ends the process with code 2, as argparse does"
     words = sys.argv[1:] if argv is None else argv
     return options(**vars(make_parser(options, prog).parse_args([_hyphenated(str(w)) for w in words])))
 
 # %% ../nbs/core/console.ipynb #6d727c4c
 @contextmanager
-def one_line_errors(
-    command: str,        # its name, in front of the message
-    debug: bool=False,   # let the error through, with its traceback
-):
+def one_line_errors(command: str,       # its name, in front of the message
+                    debug: bool=False):  # let the error through, with its traceback
     "Turn bad input into one line on stderr and exit code 2, and Ctrl-C into exit code 130"
     try: yield
     except KeyboardInterrupt:
@@ -73,9 +69,7 @@ def one_line_errors(
 
 # %% ../nbs/core/console.ipynb #828532e8
 @contextmanager
-def out_folder(
-    path: str,   # folder to write into, made if absent
-):
+def out_folder(path: str):  # folder to write into, made if absent
     "Yield the folder; if the block fails and the folder is new and holds no file, it is removed again"
     from vader_nb.video import check_out_dir
     new = not Path(path).exists()
@@ -86,20 +80,17 @@ def out_folder(
         raise
 
 # %% ../nbs/core/console.ipynb #b4d3aa8b
-def check_least(
-    a,          # options
-    **least,    # name -> smallest allowed number; an option that was not given (None) is passed over
-):
+def check_least(a,        # options
+                **least):  # name -> smallest allowed number; an option that was not given (None) is passed over
     "Refuse options below their smallest number, with ValueError"
     for k, v in least.items():
         if getattr(a, k) is not None and getattr(a, k) < v: raise ValueError(
             f"{k}={getattr(a, k)}: must be at least {v}")
 
 # %% ../nbs/core/console.ipynb #36fb7c98
-def given(
-    a,              # options
-    *names: str,    # of those that have no default of their own
-) -> dict:          # name -> value
+def given(a,            # options
+          *names: str,  # of those that have no default of their own
+         ) -> dict:     # name -> value
     "The options that were given"
     return {k: getattr(a, k) for k in names if getattr(a, k) is not None}
 
@@ -111,12 +102,10 @@ def quiet():
     logging.disable_progress_bar()
 
 # %% ../nbs/core/console.ipynb #bad6188e
-def run_command(
-    prog: str,                  # name of the command
-    options: type,              # dataclass of its options, with a field `debug`
-    work,                       # function of an object of that class
-    argv: list[str] | None = None,  # words; None: those that the process was started with
-):
+def run_command(prog: str,                      # name of the command
+                options: type,                  # dataclass of its options, with a field `debug`
+                work,                           # function of an object of that class
+                argv: list[str] | None = None):  # words; None: those that the process was started with
     "Parse the options and do the work; bad input ends the process with one line and code 2"
     a = parse_options(options, argv, prog)
     with one_line_errors(prog, a.debug): work(a)

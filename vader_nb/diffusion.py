@@ -36,22 +36,20 @@ def _check_like(a, x, name, like):
 def _full(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 # %% ../nbs/core/diffusion.ipynb #bd920425
-def add_noise(
-    x:torch.Tensor,     # (B, ...) clean data
-    noise:torch.Tensor, # (B, ...) standard normal
-    alpha_bar,          # in [0, 1]: one number, or (B,)
-)->torch.Tensor:        # (B, ...) noisy data
+def add_noise(x:torch.Tensor,      # (B, ...) clean data
+              noise:torch.Tensor,  # (B, ...) standard normal
+              alpha_bar,           # in [0, 1]: one number, or (B,)
+             )->torch.Tensor:      # (B, ...) noisy data
     "Mix data with noise (Eq. 1); `ValueError` for different shapes or a level outside [0, 1]"
     _check_like(noise, x, "noise", "x")
     alpha_bar = _level(alpha_bar, _full(x), "alpha_bar")
     return (alpha_bar.sqrt()*x + (1-alpha_bar).sqrt()*noise).to(x.dtype)
 
 # %% ../nbs/core/diffusion.ipynb #59a41017
-def scaled_linear(
-    num_train_timesteps:int=1000, # T
-    beta_start:float=.00085,      # noise added by the first step
-    beta_end:float=.012,          # noise added by the last step
-)->torch.Tensor:                  # (T,) float32, alphas_cumprod
+def scaled_linear(num_train_timesteps:int=1000,  # T
+                  beta_start:float=.00085,       # noise added by the first step
+                  beta_end:float=.012,           # noise added by the last step
+                 )->torch.Tensor:                # (T,) float32, alphas_cumprod
     "The schedule of Stable Diffusion; `ValueError` unless 0 < beta_start <= beta_end < 1"
     if num_train_timesteps < 1: raise ValueError(f"num_train_timesteps is {num_train_timesteps}; expected at least 1")
     if not 0 < beta_start <= beta_end < 1:
@@ -66,12 +64,11 @@ def _check_type(prediction_type):
     "Raise `ValueError` with the nearest name unless `prediction_type` is known"
     if prediction_type not in PREDICTION_TYPES: raise unknown("prediction_type", prediction_type, PREDICTION_TYPES)
 
-def training_target(
-    x:torch.Tensor,     # (B, ...) clean data
-    noise:torch.Tensor, # (B, ...) standard normal
-    alpha_bar,          # in [0, 1]: one number, or (B,)
-    prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
-)->torch.Tensor:        # (B, ...) what the network should return
+def training_target(x:torch.Tensor,     # (B, ...) clean data
+                    noise:torch.Tensor, # (B, ...) standard normal
+                    alpha_bar,          # in [0, 1]: one number, or (B,)
+                    prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
+                   )->torch.Tensor:        # (B, ...) what the network should return
     "The target of the loss; v as in Salimans & Ho (2022); `ValueError` for an unknown type"
     _check_type(prediction_type)
     _check_like(noise, x, "noise", "x")
@@ -81,15 +78,14 @@ def training_target(
     return (alpha_bar.sqrt()*noise - (1-alpha_bar).sqrt()*x).to(x.dtype)
 
 # %% ../nbs/core/diffusion.ipynb #70dab633
-def diffusion_loss(
-    model_fn,           # (x_t, t, cond) -> prediction of the shape of x_t
-    x:torch.Tensor,     # (B, ...) clean data
-    cond,               # condition, handed to model_fn as it is
-    t:torch.Tensor,     # (B,) integer timesteps
-    noise:torch.Tensor, # (B, ...) standard normal
-    alphas_cumprod:torch.Tensor,   # (T,) the schedule
-    prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
-)->torch.Tensor:        # scalar
+def diffusion_loss(model_fn,           # (x_t, t, cond) -> prediction of the shape of x_t
+                   x:torch.Tensor,     # (B, ...) clean data
+                   cond,               # condition, handed to model_fn as it is
+                   t:torch.Tensor,     # (B,) integer timesteps
+                   noise:torch.Tensor, # (B, ...) standard normal
+                   alphas_cumprod:torch.Tensor,   # (T,) the schedule
+                   prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
+                  )->torch.Tensor:        # scalar
     "Eq. 2, with the mean over elements in place of their sum; `ValueError` for a timestep outside the schedule"
     n = len(alphas_cumprod)
     if t.shape != x.shape[:1] or t.is_floating_point():
@@ -102,12 +98,11 @@ def diffusion_loss(
     return (_full(pred) - _full(target)).pow(2).mean()
 
 # %% ../nbs/core/diffusion.ipynb #80860c8b
-def to_x0_eps(
-    pred:torch.Tensor, # (B, ...) output of the network
-    x_t:torch.Tensor,  # (B, ...) noisy data
-    alpha_bar,         # level of x_t, in [0, 1): one number, or (B,)
-    prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
-)->tuple:              # (x0, eps), each (B, ...)
+def to_x0_eps(pred:torch.Tensor, # (B, ...) output of the network
+              x_t:torch.Tensor,  # (B, ...) noisy data
+              alpha_bar,         # level of x_t, in [0, 1): one number, or (B,)
+              prediction_type:str="epsilon", # "epsilon", "sample" or "v_prediction"
+             )->tuple:              # (x0, eps), each (B, ...)
     "Clean data and noise from a prediction; `ValueError` for `epsilon` at zero signal or for clean input"
     _check_type(prediction_type)
     _check_like(pred, x_t, "pred", "x_t")
@@ -148,15 +143,14 @@ def _check_order(less, more, names):
                          "a sampling step goes from noisy to clean; swap them?")
 
 # %% ../nbs/core/diffusion.ipynb #9bb60552
-def ddpm_step(
-    pred:torch.Tensor, # (B, ...) output of the network
-    x_t:torch.Tensor,  # (B, ...) noisy sample
-    alpha_bar,         # level of x_t, in [0, 1): one number, or (B,)
-    alpha_bar_prev,    # level to go to, in (0, 1], 1 is clean
-    prediction_type:str="epsilon",   # "epsilon", "sample" or "v_prediction"
-    noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None
-    generator:torch.Generator=None,  # to draw it from
-)->Step:
+def ddpm_step(pred:torch.Tensor, # (B, ...) output of the network
+              x_t:torch.Tensor,  # (B, ...) noisy sample
+              alpha_bar,         # level of x_t, in [0, 1): one number, or (B,)
+              alpha_bar_prev,    # level to go to, in (0, 1], 1 is clean
+              prediction_type:str="epsilon",   # "epsilon", "sample" or "v_prediction"
+              noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None
+              generator:torch.Generator=None,  # to draw it from
+             )->Step:
     "One step of DDPM (Eq. 3, for any two levels; variance `fixed_small`); `ValueError` for wrong levels or shapes"
     x0, _ = to_x0_eps(pred, x_t, alpha_bar, prediction_type)
     now, prev = (_level(v, x0, n) for v, n in ((alpha_bar, "alpha_bar"), (alpha_bar_prev, "alpha_bar_prev")))
@@ -176,16 +170,15 @@ def _advance(x0, eps, x_t, now, to, eta, noise, generator):
     mean = a_to*x0 + (b_to**2 - std**2).clamp(min=0).sqrt()*eps
     return _draw(x_t, x0, mean, std, noise, generator)
 
-def ddim_step(
-    pred:torch.Tensor, # (B, ...) output of the network
-    x_t:torch.Tensor,  # (B, ...) noisy sample
-    alpha_bar,         # level of x_t, in [0, 1): one number, or (B,)
-    alpha_bar_prev,    # level to go to, in (0, 1], 1 is clean
-    eta:float=0.,      # 0 deterministic .. 1 as random as DDPM
-    prediction_type:str="epsilon",   # "epsilon", "sample" or "v_prediction"
-    noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None and eta > 0
-    generator:torch.Generator=None,  # to draw it from
-)->Step:
+def ddim_step(pred:torch.Tensor, # (B, ...) output of the network
+              x_t:torch.Tensor,  # (B, ...) noisy sample
+              alpha_bar,         # level of x_t, in [0, 1): one number, or (B,)
+              alpha_bar_prev,    # level to go to, in (0, 1], 1 is clean
+              eta:float=0.,      # 0 deterministic .. 1 as random as DDPM
+              prediction_type:str="epsilon",   # "epsilon", "sample" or "v_prediction"
+              noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None and eta > 0
+              generator:torch.Generator=None,  # to draw it from
+             )->Step:
     "One step of DDIM (Song et al. 2022, Eqs. 12 and 16); `ValueError` for wrong levels, shapes or eta"
     x0, eps = to_x0_eps(pred, x_t, alpha_bar, prediction_type)
     now, prev = (_level(v, x0, n) for v, n in ((alpha_bar, "alpha_bar"), (alpha_bar_prev, "alpha_bar_prev")))
@@ -194,10 +187,9 @@ def ddim_step(
     return _advance(x0, eps, x_t, (now.sqrt(), (1-now).sqrt()), (prev.sqrt(), (1-prev).sqrt()), eta, noise, generator)
 
 # %% ../nbs/core/diffusion.ipynb #6038286a
-def alpha_bars(
-    scheduler, # DDIMScheduler or DDPMScheduler of diffusers, after set_timesteps
-    t,         # one of scheduler.timesteps
-)->tuple:      # (alpha_bar, alpha_bar_prev), two 0-dim tensors
+def alpha_bars(scheduler,  # DDIMScheduler or DDPMScheduler of diffusers, after set_timesteps
+               t,          # one of scheduler.timesteps
+              )->tuple:    # (alpha_bar, alpha_bar_prev), two 0-dim tensors
     "The two levels of a scheduler's step at `t`, by its own rule; `ValueError` for another scheduler or a strange t"
     if hasattr(scheduler, "sigmas") or not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"{type(scheduler).__name__} does not step in alpha_bar; expected DDIMScheduler or "
@@ -212,9 +204,8 @@ def alpha_bars(
     return scheduler.alphas_cumprod[int(t)], scheduler.alphas_cumprod[prev] if prev >= 0 else final
 
 # %% ../nbs/core/diffusion.ipynb #382eb514
-def zero_terminal_snr(
-    alphas_cumprod:torch.Tensor, # (T,) falling, in (0, 1]
-)->torch.Tensor:                 # (T,) the same first value, the last exactly 0
+def zero_terminal_snr(alphas_cumprod:torch.Tensor,  # (T,) falling, in (0, 1]
+                     )->torch.Tensor:               # (T,) the same first value, the last exactly 0
     "Rescale a schedule to end in pure noise (Lin et al. 2023, Algorithm 1); `ValueError` if it does not fall"
     a = alphas_cumprod.sqrt()
     if a.ndim != 1 or len(a) < 2 or not (a.diff() < 0).all() or not (a[-1] >= 0 and a[0] <= 1):
@@ -222,22 +213,20 @@ def zero_terminal_snr(
     return ((a - a[-1])*a[0]/(a[0] - a[-1]))**2
 
 # %% ../nbs/core/diffusion.ipynb #ab86c55d
-def trailing_timesteps(
-    num_inference_steps:int,      # n, at most num_train_timesteps
-    num_train_timesteps:int=1000, # T
-)->torch.Tensor:                  # (n,) integers from T-1 down
+def trailing_timesteps(num_inference_steps:int,       # n, at most num_train_timesteps
+                       num_train_timesteps:int=1000,  # T
+                      )->torch.Tensor:                # (n,) integers from T-1 down
     "The timesteps of `timestep_spacing='trailing'`; `ValueError` unless 1 <= n <= T"
     n, total = num_inference_steps, num_train_timesteps
     if not 1 <= n <= total: raise ValueError(f"num_inference_steps is {n}; expected 1..{total}")
     return (total - torch.arange(n, dtype=torch.float64)*total/n).round().long() - 1
 
 # %% ../nbs/core/diffusion.ipynb #e7e6391c
-def karras_sigmas(
-    n:int,                # number of steps
-    sigma_min:float=.002, # last noise level before 0
-    sigma_max:float=80.,  # first noise level
-    rho:float=7.,         # the larger, the more steps at small sigma
-)->torch.Tensor:          # (n+1,) float32, falling, the last is 0
+def karras_sigmas(n:int,                 # number of steps
+                  sigma_min:float=.002,  # last noise level before 0
+                  sigma_max:float=80.,   # first noise level
+                  rho:float=7.,          # the larger, the more steps at small sigma
+                 )->torch.Tensor:        # (n+1,) float32, falling, the last is 0
     "Noise levels of Karras et al. (2022), Eq. 5; `ValueError` unless n >= 1 and 0 < sigma_min < sigma_max"
     if n < 1: raise ValueError(f"n is {n}; expected at least 1 step")
     if not 0 < sigma_min < sigma_max:
@@ -247,12 +236,11 @@ def karras_sigmas(
     return torch.cat([(hi + ramp*(lo - hi))**rho, torch.zeros(1)]).float()
 
 # %% ../nbs/core/diffusion.ipynb #c4d61d15
-def edm_denoised(
-    pred:torch.Tensor,    # (B, ...) raw output F of a network trained with EDM's scaling
-    x:torch.Tensor,       # (B, ...) noisy sample x0 + sigma * noise
-    sigma,                # > 0: one number, or (B,)
-    sigma_data:float=.5,  # standard deviation of the data
-)->torch.Tensor:          # (B, ...) clean sample as predicted
+def edm_denoised(pred:torch.Tensor,    # (B, ...) raw output F of a network trained with EDM's scaling
+                 x:torch.Tensor,       # (B, ...) noisy sample x0 + sigma * noise
+                 sigma,                # > 0: one number, or (B,)
+                 sigma_data:float=.5,  # standard deviation of the data
+                )->torch.Tensor:       # (B, ...) clean sample as predicted
     "EDM's preconditioning, D = c_skip x + c_out F (Karras et al. 2022, Table 1)"
     _check_like(pred, x, "pred", "x")
     sigma = _level(sigma, _full(x), "sigma", torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max)
@@ -260,16 +248,15 @@ def edm_denoised(
     return sigma_data**2/total*x + sigma*sigma_data/total.sqrt()*pred
 
 # %% ../nbs/core/diffusion.ipynb #f98fda47
-def edm_step(
-    pred:torch.Tensor, # (B, ...) output of the network
-    x_t:torch.Tensor,  # (B, ...) noisy sample x0 + sigma * noise
-    sigma,             # noise level of x_t, > 0: one number, or (B,)
-    sigma_next,        # noise level to go to, in [0, sigma]
-    eta:float=0.,      # 0 Euler .. 1 ancestral, as random as DDPM
-    prediction_type:str="epsilon",   # "epsilon", "v_prediction", or "sample" (e.g. from edm_denoised)
-    noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None and eta > 0
-    generator:torch.Generator=None,  # to draw it from
-)->Step:
+def edm_step(pred:torch.Tensor, # (B, ...) output of the network
+             x_t:torch.Tensor,  # (B, ...) noisy sample x0 + sigma * noise
+             sigma,             # noise level of x_t, > 0: one number, or (B,)
+             sigma_next,        # noise level to go to, in [0, sigma]
+             eta:float=0.,      # 0 Euler .. 1 ancestral, as random as DDPM
+             prediction_type:str="epsilon",   # "epsilon", "v_prediction", or "sample" (e.g. from edm_denoised)
+             noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None and eta > 0
+             generator:torch.Generator=None,  # to draw it from
+            )->Step:
     "One Euler step in sigma (Karras et al. 2022, Alg. 1); `ValueError` for wrong levels, shapes or eta"
     _check_type(prediction_type)
     _check_like(pred, x_t, "pred", "x_t")
@@ -284,15 +271,14 @@ def edm_step(
     return _advance(x0, (x - x0)/now, x_t, (one, now), (one, to), eta, noise, generator)
 
 # %% ../nbs/core/diffusion.ipynb #f1a768fa
-def rflow_step(
-    pred:torch.Tensor, # (B, ...) velocity: noise - clean data
-    x_t:torch.Tensor,  # (B, ...) noisy sample (1 - sigma) * x0 + sigma * noise
-    sigma,             # level of x_t, in (0, 1]: one number, or (B,)
-    sigma_next,        # level to go to, in [0, sigma]
-    eta:float=0.,      # 0 deterministic .. 1 as random as DDPM
-    noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None and eta > 0
-    generator:torch.Generator=None,  # to draw it from
-)->Step:
+def rflow_step(pred:torch.Tensor,               # (B, ...) velocity: noise - clean data
+               x_t:torch.Tensor,                # (B, ...) noisy sample (1 - sigma) * x0 + sigma * noise
+               sigma,                           # level of x_t, in (0, 1]: one number, or (B,)
+               sigma_next,                      # level to go to, in [0, sigma]
+               eta:float=0.,                    # 0 deterministic .. 1 as random as DDPM
+               noise:torch.Tensor=None,         # (B, ...) standard normal; drawn if None and eta > 0
+               generator:torch.Generator=None,  # to draw it from
+              )->Step:
     "One Euler step of rectified flow (Liu et al. 2023); `ValueError` for wrong levels, shapes or eta"
     _check_like(pred, x_t, "pred", "x_t")
     pred, x = _full(pred), _full(x_t)
@@ -303,11 +289,10 @@ def rflow_step(
     return _advance(x - now*pred, x + (1-now)*pred, x_t, (1-now, now), (1-to, to), eta, noise, generator)
 
 # %% ../nbs/core/diffusion.ipynb #cd352ba2
-def guide(
-    uncond:torch.Tensor,  # (B, ...) prediction without the prompt (or for a negative prompt)
-    cond:torch.Tensor,    # (B, ...) prediction with the prompt
-    guidance_scale:float, # w: 0 ignores the prompt, 1 is the plain conditional model
-)->torch.Tensor:          # (B, ...)
+def guide(uncond:torch.Tensor,   # (B, ...) prediction without the prompt (or for a negative prompt)
+          cond:torch.Tensor,     # (B, ...) prediction with the prompt
+          guidance_scale:float,  # w: 0 ignores the prompt, 1 is the plain conditional model
+         )->torch.Tensor:        # (B, ...)
     "Classifier-free guidance (Ho & Salimans 2022, as diffusers writes it); `ValueError` for different shapes or NaN"
     _check_like(cond, uncond, "cond", "uncond")
     if not math.isfinite(guidance_scale):
@@ -315,11 +300,10 @@ def guide(
     return uncond + guidance_scale*(cond - uncond)
 
 # %% ../nbs/core/diffusion.ipynb #b67072c1
-def log_prob(
-    sample:torch.Tensor, # (B, ...) a sample, e.g. Step.prev_sample (detach it for a policy gradient)
-    mean:torch.Tensor,   # (B, ...) Step.mean
-    std,                 # Step.std, > 0: one number or (B, 1, ...)
-)->torch.Tensor:         # (B,)
+def log_prob(sample:torch.Tensor,  # (B, ...) a sample, e.g. Step.prev_sample (detach it for a policy gradient)
+             mean:torch.Tensor,    # (B, ...) Step.mean
+             std,                  # Step.std, > 0: one number or (B, 1, ...)
+            )->torch.Tensor:       # (B,)
     "Log-density of a normal, summed over all but the batch; `ValueError` for a deterministic step (std 0)"
     _check_like(sample, mean, "sample", "mean")
     sample, mean = _full(sample), _full(mean)

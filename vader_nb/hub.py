@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 # %% ../nbs/core/hub.ipynb #bdcb056d
-def weights_folder(
-    name: str,  # such as "tiny" or "aesthetic"
-) -> Path:      # a folder of the installed package
+def weights_folder(name: str,  # such as "tiny" or "aesthetic"
+                  ) -> Path:   # a folder of the installed package
     "Folder of the weights that ship with the package; raises FileNotFoundError with the names there are"
     root = Path(str(files("vader_nb")))/"weights"
     if (root/name).is_dir(): return root/name
@@ -62,11 +61,10 @@ def _refuse_misfits(name, cls, missing, unknown, wrong=()):
         raise ValueError(f"{name} is a checkpoint of another model than this {cls.__name__}: tensors "
                          f"{'; '.join(faults)}")
 
-def load_strict(
-    module: nn.Module,          # may be on the meta device; takes the tensors themselves, with their dtype
-    state: dict[str, Tensor],   # name -> tensor
-    name="the file",            # where they come from, for the message
-) -> nn.Module:                 # the same module
+def load_strict(module: nn.Module,          # may be on the meta device; takes the tensors themselves, with their dtype
+                state: dict[str, Tensor],   # name -> tensor
+                name="the file",            # where they come from, for the message
+               ) -> nn.Module:                 # the same module
     "Every tensor has its place and every place its tensor, or ValueError with the first few that do not fit"
     want, have = ({k: tuple(t.shape) for k, t in d.items()} for d in (module.state_dict(), state))
     wrong = [f"{k} is {have[k]}, not {want[k]}" for k in want.keys() & have.keys() if want[k] != have[k]]
@@ -75,15 +73,13 @@ def load_strict(
     return module
 
 # %% ../nbs/core/hub.ipynb #9cd7b6be
-def is_hub_id(
-    name: str | Path,   # what the user gave
-) -> bool:
+def is_hub_id(name: str | Path,  # what the user gave
+             ) -> bool:
     "Does it read like owner/name, and not like a path?"
     return str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")) and not str(name).endswith("/")
 
-def check_place(
-    name: str | Path,   # a folder, or a hub id owner/name
-):                      # the same
+def check_place(name: str | Path,  # a folder, or a hub id owner/name
+               ):                  # the same
     "Refuse with FileNotFoundError what is neither a folder nor a hub id"
     if Path(name).is_dir() or is_hub_id(name): return name
     raise FileNotFoundError(f"no folder {str(name)!r}: there is no such folder, and a hub id reads owner/name")
@@ -126,11 +122,10 @@ def hub_error(
                       f"something else? {text}")
 
 # %% ../nbs/core/hub.ipynb #e367703c
-def fetch_file(
-    place: str | Path,  # a folder, or a hub id
-    name: str,          # of the file in it
-    **hub,              # revision, local_files_only, cache_dir
-) -> Path:              # where it is now
+def fetch_file(place: str | Path,  # a folder, or a hub id
+               name: str,          # of the file in it
+               **hub,              # revision, local_files_only, cache_dir
+              ) -> Path:           # where it is now
     "A file of a folder or of a repository of the hub; FileNotFoundError says what to do"
     folder = Path(check_place(place))
     if folder.is_dir():
@@ -142,13 +137,12 @@ def fetch_file(
     except (OSError, ValueError) as e: raise hub_error(place, name, e) from e
 
 # %% ../nbs/core/hub.ipynb #17aef4e9
-def fetch_folder(
-    place: str | Path,                  # a folder in diffusers' layout, or a hub id
-    parts: tuple[str, ...],             # subfolders whose weights are needed
-    fp16: bool = False,                 # the half-precision copy of the weights
-    revision: str | None = None,        # branch, tag or commit on the hub
-    local_files_only: bool = False,     # use what was downloaded before
-) -> Path:                              # a folder
+def fetch_folder(place: str | Path,               # a folder in diffusers' layout, or a hub id
+                 parts: tuple[str, ...],          # subfolders whose weights are needed
+                 fp16: bool = False,              # the half-precision copy of the weights
+                 revision: str | None = None,     # branch, tag or commit on the hub
+                 local_files_only: bool = False,  # use what was downloaded before
+                ) -> Path:                        # a folder
     "A model in diffusers' layout; of a repository only what is needed is downloaded"
     if Path(check_place(place)).is_dir(): return Path(place)
     from huggingface_hub import snapshot_download
@@ -160,23 +154,21 @@ def fetch_folder(
     except (OSError, ValueError) as e: raise hub_error(place, "the model", e) from e
 
 # %% ../nbs/core/hub.ipynb #51dfcde9
-def fetch(
-    get: Callable,      # such as `CLIPTokenizer.from_pretrained`
-    place: str | Path,  # a folder, or a hub id
-    what: str,          # what it should hold, for the message
-    **options,          # of `get`
-):                      # what `get` returned
+def fetch(get: Callable,      # such as `CLIPTokenizer.from_pretrained`
+          place: str | Path,  # a folder, or a hub id
+          what: str,          # what it should hold, for the message
+          **options,          # of `get`
+         ):                   # what `get` returned
     "`get(place)`; FileNotFoundError or ValueError in plain words"
     check_place(place)
     try: return get(place, **options)
     except (OSError, ValueError) as e: raise hub_error(place, what, e) from e
 
 # %% ../nbs/core/hub.ipynb #7b3c560b
-def check_folder(
-    folder: str | Path,              # a folder in diffusers' layout
-    pipeline_class: str,             # the class that its model_index.json must name
-    networks: tuple[str, ...],       # the subfolders that must hold safetensors weights
-) -> Path:                           # the folder
+def check_folder(folder: str | Path,         # a folder in diffusers' layout
+                 pipeline_class: str,        # the class that its model_index.json must name
+                 networks: tuple[str, ...],  # the subfolders that must hold safetensors weights
+                ) -> Path:                   # the folder
     "Refuse a folder that is not there, of another model, or incomplete"
     folder = Path(folder)
     if not folder.is_dir(): raise FileNotFoundError(f"no folder {str(folder)!r}: there is no such folder")
@@ -201,12 +193,11 @@ def _read_half(folder, dtype):
     return any(weights) and (dtype in HALF or all(weights))
 
 # %% ../nbs/core/hub.ipynb #ee439fe6
-def load_part(
-    folder: Path,           # in diffusers' layout
-    part: str,              # the subfolder, such as "vae"
-    cls: type,              # of diffusers or transformers, with `from_pretrained`
-    dtype: torch.dtype,     # float16 and bfloat16 read the half-precision copy, where there is one
-) -> nn.Module:
+def load_part(folder: Path,        # in diffusers' layout
+              part: str,           # the subfolder, such as "vae"
+              cls: type,           # of diffusers or transformers, with `from_pretrained`
+              dtype: torch.dtype,  # float16 and bfloat16 read the half-precision copy, where there is one
+             ) -> nn.Module:
     "One network of a folder, with all its tensors; ValueError that names the part"
     variant = "fp16" if _read_half(folder/part, dtype) else None
     try:
@@ -222,10 +213,9 @@ def load_part(
     return net
 
 # %% ../nbs/core/hub.ipynb #3f82fc5a
-def read_config(
-    name: str | Path,   # a folder in transformers' format, or a hub id owner/name
-    *kinds: str,        # accepted `model_type`s, such as "yolos"; none given: any
-):                      # the configuration of transformers' class for it
+def read_config(name: str | Path,  # a folder in transformers' format, or a hub id owner/name
+                *kinds: str,       # accepted `model_type`s, such as "yolos"; none given: any
+               ):                  # the configuration of transformers' class for it
     "What a folder or a repository of the hub holds; FileNotFoundError, or ValueError for another kind of model"
     from transformers import AutoConfig
     config = fetch(AutoConfig.from_pretrained, name, " or ".join(kinds) or "model of transformers")
@@ -234,13 +224,12 @@ def read_config(
     return config
 
 # %% ../nbs/core/hub.ipynb #1e681526
-def load_pretrained(
-    cls: type,              # a class of transformers, such as `YolosForObjectDetection`
-    name: str | Path,       # a folder in transformers' format, or a hub id owner/name
-    config,                 # from `read_config`
-    spare: bool = False,    # the file may hold more than the network uses
-    absent: str = "(?!)",   # pattern of the names that may be missing: weights that are never used
-) -> nn.Module:             # float32, frozen, in evaluation mode
+def load_pretrained(cls: type,              # a class of transformers, such as `YolosForObjectDetection`
+                    name: str | Path,       # a folder in transformers' format, or a hub id owner/name
+                    config,                 # from `read_config`
+                    spare: bool = False,    # the file may hold more than the network uses
+                    absent: str = "(?!)",   # pattern of the names that may be missing: weights that are never used
+                   ) -> nn.Module:             # float32, frozen, in evaluation mode
     "`from_pretrained` of safetensors that refuses what does not fit, with ValueError"
     try:
         model, info = cls.from_pretrained(name, config=config, dtype=torch.float32, use_safetensors=True,

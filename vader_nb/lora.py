@@ -29,9 +29,8 @@ def _mixed(cls):
     "`cls` with diffusers' adapter methods, under the same name"
     return type(cls.__name__, (PeftAdapterMixin, cls), {"__module__": cls.__module__})
 
-def with_peft(
-    module: nn.Module, # any model, for example a stock `UNet3DConditionModel`
-) -> nn.Module: # the same object
+def with_peft(module: nn.Module,  # any model, for example a stock `UNet3DConditionModel`
+             ) -> nn.Module:      # the same object
     "Give a model diffusers' adapter methods where its class lacks them, in place"
     if not isinstance(module, PeftAdapterMixin): module.__class__ = _mixed(type(module))
     return module
@@ -59,15 +58,13 @@ def _check_targets(module, targets):
                          f"nearest: {near}, all: {known}")
 
 # %% ../nbs/core/lora.ipynb #9c744ca4
-def lora_layers(
-    model, # a pipeline or a module
-) -> list[LoraLayer]: # peft's layers
+def lora_layers(model,                # a pipeline or a module
+               ) -> list[LoraLayer]:  # peft's layers
     "The layers that carry a LoRA; an empty list if there is none"
     return [m for m in _denoiser(model).modules() if isinstance(m, LoraLayer)]
 
-def lora_parameters(
-    model, # a pipeline or a module with a LoRA
-) -> list[nn.Parameter]: # A and B of every layer, in the model's order
+def lora_parameters(model,                   # a pipeline or a module with a LoRA
+                   ) -> list[nn.Parameter]:  # A and B of every layer, in the model's order
     "What the optimiser gets; raises ValueError if there is no LoRA"
     module = _denoiser(model)
     params = [p for n, p in module.named_parameters() if ".lora_A." in n or ".lora_B." in n]
@@ -98,11 +95,10 @@ class Lora:
     def scale(self): return 1. if self.alpha is None else self.alpha/self.rank
 
 # %% ../nbs/core/lora.ipynb #30219182
-def add_lora(
-    model, # a pipeline of ours, a stock pipeline, or a module
-    lora: Lora | int=Lora(), # its shape; a number is a rank
-    seed: int=0, # of the random A
-) -> list[nn.Parameter]: # the trainable parameters, float32
+def add_lora(model,                    # a pipeline of ours, a stock pipeline, or a module
+             lora: Lora | int=Lora(),  # its shape; a number is a rank
+             seed: int=0,              # of the random A
+            ) -> list[nn.Parameter]:   # the trainable parameters, float32
     "Freeze the denoiser and put a LoRA on it (Hu et al., 2021); its output is unchanged until B moves"
     module, lora = _denoiser(model), lora if isinstance(lora, Lora) else Lora(lora)
     targets = lora.target_modules or getattr(model, "lora_targets", LORA_TARGETS)
@@ -118,11 +114,9 @@ def add_lora(
     return params
 
 # %% ../nbs/core/lora.ipynb #e01f7cd2
-def write_safetensors(
-    path, # file to write
-    tensors: dict, # name -> tensor
-    metadata: dict=None, # name -> string, for the header
-):
+def write_safetensors(path,                 # file to write
+                      tensors: dict,        # name -> tensor
+                      metadata: dict=None):  # name -> string, for the header
     "A safetensors file, written whole or not at all, with the same bytes for the same content"
     raw = save({k: v.detach().contiguous().cpu() for k, v in sorted(tensors.items())}, metadata)
     n = int.from_bytes(raw[:8], "little")
@@ -152,11 +146,10 @@ def lora_state(
     return {f"{prefix}.{k}": v.detach().cpu() for k, v in get_peft_model_state_dict(_denoiser(model)).items()}
 
 # %% ../nbs/core/lora.ipynb #e41cb50d
-def save_lora(
-    model, # a pipeline or a module with a LoRA
-    path, # folder (the file gets diffusers' name), or a name that ends in .safetensors
-    prefix: str=None, # "unet" or "transformer"; None: the pipeline's own
-) -> Path: # the file
+def save_lora(model,             # a pipeline or a module with a LoRA
+              path,              # folder (the file gets diffusers' name), or a name that ends in .safetensors
+              prefix: str=None,  # "unet" or "transformer"; None: the pipeline's own
+             ) -> Path:          # the file
     "Write the LoRA in diffusers' format, with its rank and alpha; atomic, and the same bytes for the same LoRA"
     prefix, path = _prefix(model, prefix), _lora_file(path)
     tensors = lora_state(model, prefix)
@@ -190,12 +183,11 @@ def _check_fits(module, state, path):
                                f"{len(wrong)} of {len(state)//2} layers do not fit, first {wrong[0]}")
 
 # %% ../nbs/core/lora.ipynb #5e3885f0
-def load_lora(
-    model, # a pipeline or a module without a LoRA
-    path, # folder that `save_lora` or diffusers wrote, or the .safetensors file
-    scale: float=1., # strength, in front of alpha/rank
-    prefix: str=None, # "unet" or "transformer"; None: the pipeline's own
-) -> list[nn.Parameter]: # its parameters, float32, trainable
+def load_lora(model,                   # a pipeline or a module without a LoRA
+              path,                    # folder that `save_lora` or diffusers wrote, or the .safetensors file
+              scale: float=1.,         # strength, in front of alpha/rank
+              prefix: str=None,        # "unet" or "transformer"; None: the pipeline's own
+             ) -> list[nn.Parameter]:  # its parameters, float32, trainable
     "Freeze the denoiser and put a saved LoRA on it; FileNotFoundError, or ValueError for a LoRA of another model"
     module, path, prefix = _denoiser(model), _lora_file(path), _prefix(model, prefix)
     _check_no_lora(module)
@@ -210,26 +202,20 @@ def load_lora(
     return params
 
 # %% ../nbs/core/lora.ipynb #4dc21ce5
-def remove_lora(
-    model, # a pipeline or a module
-):
+def remove_lora(model):  # a pipeline or a module
     "Take the LoRA off: the base model again, bit by bit"
     with_peft(_denoiser(model)).unload_lora()
 
-def set_lora_scale(
-    model, # a pipeline or a module with a LoRA
-    scale: float, # 0 is the base model, 1 the LoRA as trained
-):
+def set_lora_scale(model,         # a pipeline or a module with a LoRA
+                   scale: float):  # 0 is the base model, 1 the LoRA as trained
     "Strength of the LoRA, in front of alpha/rank"
     lora_parameters(model)
     for layer in lora_layers(model): layer.set_scale("default", scale)
 
 # %% ../nbs/core/lora.ipynb #24d4edce
 @contextmanager
-def lora_scale(
-    model, # a pipeline or a module with a LoRA
-    scale: float, # 0 is the base model, 1 the LoRA as trained
-):
+def lora_scale(model,         # a pipeline or a module with a LoRA
+               scale: float):  # 0 is the base model, 1 the LoRA as trained
     "Another strength of the LoRA inside a `with` block"
     lora_parameters(model)
     layers = lora_layers(model)
@@ -242,18 +228,14 @@ def lora_scale(
 
 # %% ../nbs/core/lora.ipynb #f157d404
 @contextmanager
-def without_lora(
-    model, # a pipeline or a module with a LoRA
-):
+def without_lora(model):  # a pipeline or a module with a LoRA
     "The base model inside a `with` block: as `lora_scale(model, 0.)`, but the low-rank path is not even computed"
     lora_parameters(model)
     with adapters_off(lora_layers(model)): yield model
 
 # %% ../nbs/core/lora.ipynb #f657f5ff
 @contextmanager
-def folded(
-    model, # a pipeline or a module with a LoRA
-):
+def folded(model):  # a pipeline or a module with a LoRA
     "A `no_grad` block with the LoRA merged into the weights; afterwards the original weights are back, bit by bit"
     lora_parameters(model)
     layers = lora_layers(model)

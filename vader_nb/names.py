@@ -11,29 +11,26 @@ from importlib import import_module
 from typing import Iterable
 
 # %% ../nbs/core/names.ipynb #377156b1
-def did_you_mean(
-    name: str,                  # what was given
-    known: Iterable[str],       # what there is
-) -> str:                       # such as "; did you mean 'tiny'?"; "." if nothing is near
+def did_you_mean(name: str,             # what was given
+                 known: Iterable[str],  # what there is
+                ) -> str:               # such as "; did you mean 'tiny'?"; "." if nothing is near
     "The end of a sentence that says what was given"
     near = get_close_matches(str(name), list(known), n=3, cutoff=.4)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
 
 # %% ../nbs/core/names.ipynb #8377d155
-def unknown(
-    kind: str,                  # what the name should be of, such as "model"
-    name,                       # what was given
-    known: Iterable[str],       # what there is
-    else_give: str = "",        # what may be given instead of a name
-) -> ValueError:                # to be raised
+def unknown(kind: str,                  # what the name should be of, such as "model"
+            name,                       # what was given
+            known: Iterable[str],       # what there is
+            else_give: str = "",        # what may be given instead of a name
+           ) -> ValueError:                # to be raised
     "The error for a name that is not in a table"
     rest = f"; or give {else_give}" if else_give else ""
     return ValueError(f"unknown {kind} {name!r}{did_you_mean(name, known)} There are: {', '.join(sorted(known))}{rest}")
 
 # %% ../nbs/core/names.ipynb #53037e05
-def resolve(
-    where: str,     # "module:function"
-):                  # the function
+def resolve(where: str,  # "module:function"
+           ):            # the function
     "Import what a table names as text"
     module, function = where.split(":")
     return getattr(import_module(module), function)

@@ -19,9 +19,8 @@ from torch import Tensor
 from .video import from_uint8
 
 # %% ../nbs/core/pictures.ipynb #c2f040d4
-def check_image(
-    image: Tensor,  # pixels (3, H, W) in [0, 1]
-) -> Tensor:        # the same
+def check_image(image: Tensor,  # pixels (3, H, W) in [0, 1]
+               ) -> Tensor:     # the same
     "Refuse what is not one picture"
     if not isinstance(image, Tensor) or not image.is_floating_point(): raise TypeError(
         "image must be a float tensor (3, H, W) in [0, 1], got "
@@ -58,10 +57,9 @@ class ImagePrompt:
     def __repr__(self): return f"ImagePrompt({self.text!r}, {'x'.join(map(str, self.image.shape[1:]))})"
 
 # %% ../nbs/core/pictures.ipynb #75af7051
-def fit_image(
-    image: Tensor,      # pixels (..., 3, h, w) in [0, 1]
-    size: tuple[int, int],    # wanted height and width
-) -> Tensor:            # pixels (..., 3, H, W) in [0, 1]
+def fit_image(image: Tensor,          # pixels (..., 3, h, w) in [0, 1]
+              size: tuple[int, int],  # wanted height and width
+             ) -> Tensor:             # pixels (..., 3, H, W) in [0, 1]
     "Scale a picture to cover `size` (bicubic, antialiased) and crop its centre; differentiable"
     (h, w), (H, W) = image.shape[-2:], size
     if (h, w) == (H, W): return image

@@ -51,10 +51,9 @@ def _check_kind(i, prompt, pictures):
     raise TypeError(f"prompts[{i}] is the picture {str(prompt)!r:.60}, but texts are wanted here: give "
                     f"texts_of(prompts)")
 
-def check_prompts(
-    prompts: list,                  # what the user gave
-    pictures: bool | None = None,   # True: image prompts; False: texts; None: all of the first one's kind
-) -> list:                          # the same
+def check_prompts(prompts: list,                 # what the user gave
+                  pictures: bool | None = None,  # True: image prompts; False: texts; None: all of the first one's kind
+                 ) -> list:                      # the same
     "Refuse anything but a non-empty list of texts that are not empty, or of image prompts"
     if isinstance(prompts, (str, ImagePrompt)): raise TypeError(
         f"prompts must be a list of strings or of ImagePrompts, got {prompts!r:.80}: put it in a list")
@@ -67,20 +66,18 @@ def check_prompts(
     return prompts
 
 # %% ../nbs/core/pipeline.ipynb #f7e4ebdb
-def check_latents(
-    latents: torch.Tensor,      # what the user gave
-    shape: tuple[int, ...],     # (C, f, h, w) of the model
-) -> torch.Tensor:              # the same
+def check_latents(latents: torch.Tensor,   # what the user gave
+                  shape: tuple[int, ...],  # (C, f, h, w) of the model
+                 ) -> torch.Tensor:        # the same
     "Refuse latents of another model"
     if latents.ndim != 5 or len(latents) == 0 or tuple(latents.shape[1:]) != tuple(shape):
         raise ValueError(f"latents of shape {tuple(latents.shape)}: this model works on (B, "
                          f"{', '.join(map(str, shape))}) with B >= 1")
     return latents
 
-def check_frames(
-    frames: list[int] | None,  # indices of frames, or None for all
-    num_frames: int,             # frames of the video
-) -> list[int]:                # the indices
+def check_frames(frames: list[int] | None,  # indices of frames, or None for all
+                 num_frames: int,           # frames of the video
+                ) -> list[int]:             # the indices
     "Refuse indices that are no frames of the video, and none at all"
     if frames is None: return list(range(num_frames))
     frames = [int(f) for f in frames]

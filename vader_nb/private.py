@@ -18,28 +18,23 @@ from torch import nn
 # %% ../nbs/core/private.ipynb #47f934dc
 READ_IN = dict(torch="2.13.0", diffusers="0.42.1", transformers="5.23.0", peft="0.21.2", accelerate="1.15.0")
 
-def written_for(
-    library: str,   # of `READ_IN`
-    part: str,      # the private part in question
-) -> str:           # for an error or an assertion
+def written_for(library: str,  # of `READ_IN`
+                part: str,     # the private part in question
+               ) -> str:       # for an error or an assertion
     "What to say when a private part of a library is not as it was"
     return (f"{library} {version(library)}: its {part} is not as in {library} {READ_IN[library]}, for which "
-            f"vader_nb.private was "
-            f"written; mend that chapter, or install {library}=={READ_IN[library]}")
+            f"vader_nb.private was written; mend that chapter, or install {library}=={READ_IN[library]}")
 
 @contextmanager
-def reading(
-    library: str,   # of `READ_IN`
-    part: str,      # the private part that the block uses
-):
+def reading(library: str,  # of `READ_IN`
+            part: str):  # the private part that the block uses
     "Turn the missing name of another version into an error that says so"
     try: yield
     except (AttributeError, ImportError) as e: raise RuntimeError(f"{written_for(library, part)} ({e})") from e
 
 # %% ../nbs/core/private.ipynb #eb6bdad9
-def storage_id(
-    t: torch.Tensor,    # on any device, also without memory
-) -> int:
+def storage_id(t: torch.Tensor,  # on any device, also without memory
+              ) -> int:
     "Identity of a tensor's storage, the same for all its views"
     return t.untyped_storage()._cdata
 
@@ -47,11 +42,9 @@ def tensor_version(t: torch.Tensor) -> int:
     "How often a tensor was changed in place"
     return t._version
 
-def lerp_all(
-    tensors: list[torch.Tensor],    # changed in place
-    towards: list[torch.Tensor],    # of the same shapes
-    weight: float,                  # how far to go, in [0, 1]
-):
+def lerp_all(tensors: list[torch.Tensor],  # changed in place
+             towards: list[torch.Tensor],  # of the same shapes
+             weight: float):  # how far to go, in [0, 1]
     "Move many tensors towards others in one call, for running averages"
     with reading("torch", "_foreach_lerp_"): torch._foreach_lerp_(tensors, towards, weight)
 
@@ -95,9 +88,7 @@ def reset_accelerator():
 
 # %% ../nbs/core/private.ipynb #511a35b9
 @contextmanager
-def adapters_off(
-    layers: list,   # peft's LoRA layers
-):
+def adapters_off(layers: list):  # peft's LoRA layers
     "Inside, the layers compute what they would without a LoRA"
     with reading("peft", "LoraLayer._disable_adapters"): found = [l._disable_adapters for l in layers]
     try:
@@ -106,17 +97,13 @@ def adapters_off(
     finally:
         for l, off in zip(layers, found): l._disable_adapters = off
 
-def forget_merged(
-    layer,      # one of peft's LoRA layers
-):
+def forget_merged(layer):  # one of peft's LoRA layers
     "The original weights are back: no adapter is merged into them"
     with reading("peft", "LoraLayer.merged_adapters"): layer.merged_adapters.clear()
 
 # %% ../nbs/core/private.ipynb #92b05a24
-def remove_hook(
-    net: nn.Module,
-    name: str,          # under which diffusers registered it, such as "pyramid_attention_broadcast"
-):
+def remove_hook(net: nn.Module,
+                name: str):  # under which diffusers registered it, such as "pyramid_attention_broadcast"
     "Take diffusers' hooks of a name off a network"
     for m in net.modules():
         if hasattr(m, "_diffusers_hook"):
@@ -126,11 +113,10 @@ def can_checkpoint(net: nn.Module) -> bool:
     "Has this network gradient checkpointing of diffusers' own?"
     return getattr(net, "_supports_gradient_checkpointing", False)
 
-def recomputed(
-    owner,              # a `ModelMixin`, or a part of it that has `gradient_checkpointing`
-    part: Callable,     # one of its blocks
-    *args,              # of the block
-):                      # what the block returned
+def recomputed(owner,           # a `ModelMixin`, or a part of it that has `gradient_checkpointing`
+               part: Callable,  # one of its blocks
+               *args,           # of the block
+              ):                # what the block returned
     "Call a block; with gradient checkpointing switched on, its activations are computed again in the backward pass"
     if owner.gradient_checkpointing and torch.is_grad_enabled(): return owner._gradient_checkpointing_func(part, *args)
     return part(*args)
@@ -149,6 +135,6 @@ def clip_image_processor() -> type:
     "transformers' image processor of CLIP that does without torchvision"
     try: from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as cls
     except ImportError:
-        with reading("transformers",
-                     "models.clip.image_processing_pil_clip"): from transformers import CLIPImageProcessor as cls
+        with reading("transformers", "models.clip.image_processing_pil_clip"):
+            from transformers import CLIPImageProcessor as cls
     return cls

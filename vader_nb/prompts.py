@@ -15,9 +15,8 @@ from typing import Callable
 from .names import unknown
 
 # %% ../nbs/core/prompts.ipynb #98197ae4
-def with_article(
-    noun: str, # a noun, maybe with adjectives before it
-) -> str:
+def with_article(noun: str,  # a noun, maybe with adjectives before it
+                ) -> str:
     "`noun` with a or an: 'an owl', 'a unicorn'"
     n = noun.lower()
     vowel = n[:1] in "aeiou" and not n.startswith(("uni", "eu", "use", "one", "uku")) or n.startswith("hour")
@@ -102,12 +101,11 @@ a pendulum swinging in an old clock
 a carousel turning at a fair""".splitlines()
 
 # %% ../nbs/core/prompts.ipynb #adc29d4b
-def split_prompts(
-    prompts: list[str], # prompts, each once
-    test_fraction: float=.2, # share of the groups to hold out, above 0 and below 1
-    seed: int=0, # another seed, another split
-    group: Callable=None, # prompt -> what must not be on both sides; None: the prompt itself
-) -> tuple[list[str], list[str]]: # train, test, each in the order of `prompts`
+def split_prompts(prompts: list[str],               # prompts, each once
+                  test_fraction: float=.2,          # share of the groups to hold out, above 0 and below 1
+                  seed: int=0,                      # another seed, another split
+                  group: Callable=None,             # prompt -> what must not be on both sides; None: the prompt itself
+                 ) -> tuple[list[str], list[str]]:  # train, test, each in the order of `prompts`
     "Train and test prompts with no group in both; independent of the order of `prompts`"
     if not 0 < test_fraction < 1: raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction!r}")
     group = group or (lambda p: p)
@@ -119,9 +117,8 @@ def split_prompts(
     return [p for p in prompts if group(p) not in held_out], [p for p in prompts if group(p) in held_out]
 
 # %% ../nbs/core/prompts.ipynb #a38c8082
-def read_prompts(
-    path, # UTF-8 text file, one prompt a line; empty lines and lines that start with # are skipped
-) -> list[str]: # the prompts in the file's order, each once
+def read_prompts(path,  # UTF-8 text file, one prompt a line; empty lines and lines that start with # are skipped
+                ) -> list[str]:  # the prompts in the file's order, each once
     "Prompts of a text file; FileNotFoundError, or ValueError if there is nothing in it"
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(
@@ -134,15 +131,13 @@ def read_prompts(
     return prompts
 
 # %% ../nbs/core/prompts.ipynb #5be208d8
-def texts_of(
-    prompts: list,  # texts, or image prompts
-) -> list[str]:
+def texts_of(prompts: list,  # texts, or image prompts
+            ) -> list[str]:
     "The texts of prompts of any kind"
     return [p if isinstance(p, str) else p.text for p in prompts]
 
-def prompt_key(
-    prompt,         # a text, or an image prompt
-) -> str:           # the text; of an image prompt its text and a hash of its pixels
+def prompt_key(prompt,   # a text, or an image prompt
+              ) -> str:  # the text; of an image prompt its text and a hash of its pixels
     "What tells a prompt from others, the same in every process"
     return prompt if isinstance(prompt, str) else prompt.key
 
@@ -174,11 +169,10 @@ def _find_prompts(name_or_path):
     if Path(name).is_file() or Path(name).suffix or "/" in name or "\\" in name: return read_prompts(name), None
     raise unknown("prompt set", name, PROMPT_SETS, "a text file with one prompt per line")
 
-def sample_prompts(
-    prompts: list[str], # where to choose from
-    n: int, # how many, 1 to len(prompts)
-    seed: int=0, # another seed, another choice
-) -> list[str]: # in the order of `prompts`
+def sample_prompts(prompts: list[str],  # where to choose from
+                   n: int,              # how many, 1 to len(prompts)
+                   seed: int=0,         # another seed, another choice
+                  ) -> list[str]:       # in the order of `prompts`
     "`n` different prompts, chosen by a hash of their text"
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(prompts): raise ValueError(
         f"n must be a whole number from 1 to {len(prompts)}, the number of prompts there are; got {n!r}")
@@ -186,13 +180,12 @@ def sample_prompts(
     return [p for p in prompts if p in chosen]
 
 # %% ../nbs/core/prompts.ipynb #12baabe1
-def load_prompts(
-    name_or_path, # a name of `PROMPT_SETS`, or a text file with one prompt per line
-    split: str="all", # "all", "train" or "test"
-    n: int=None, # this many of them, chosen by `seed`; None: all
-    seed: int=0, # of the split (not the tiny world's, which is fixed) and of the choice
-    test_fraction: float=.2, # share to hold out (not the tiny world's)
-) -> list[str]:
+def load_prompts(name_or_path, # a name of `PROMPT_SETS`, or a text file with one prompt per line
+                 split: str="all", # "all", "train" or "test"
+                 n: int=None, # this many of them, chosen by `seed`; None: all
+                 seed: int=0, # of the split (not the tiny world's, which is fixed) and of the choice
+                 test_fraction: float=.2, # share to hold out (not the tiny world's)
+                ) -> list[str]:
     "Prompts by name or from a file (paper, appendix A.1); training and test prompts never overlap"
     if split not in ("all", "train", "test"): raise ValueError(f"split must be 'all', 'train' or 'test', got {split!r}")
     prompts, group = _find_prompts(name_or_path)
@@ -202,12 +195,11 @@ def load_prompts(
     return prompts if n is None else sample_prompts(prompts, n, seed)
 
 # %% ../nbs/core/prompts.ipynb #7d850d95
-def prompt_batch(
-    prompts: list, # the training prompts: texts, or image prompts
-    step: int, # 0, 1, 2, ...
-    batch_size: int, # how many prompts
-    seed: int=0, # another seed, another order
-) -> list: # batch_size prompts
+def prompt_batch(prompts: list,    # the training prompts: texts, or image prompts
+                 step: int,        # 0, 1, 2, ...
+                 batch_size: int,  # how many prompts
+                 seed: int=0,      # another seed, another order
+                ) -> list:         # batch_size prompts
     "The prompts of one training step, as a function of the step: every epoch is a fresh permutation of all prompts"
     if not prompts: raise ValueError("there are no prompts to draw from; give at least one")
     if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")

@@ -17,15 +17,13 @@ import torch
 from .pipeline import Condition, VideoPipeline, check_prompts
 
 # %% ../nbs/core/sampling.ipynb #cd2498be
-def last_k(
-    k: int,              # steps from the clean end; 1 in the paper
-) -> Callable:           # a selection: (num_steps, generator) -> set of step indices
+def last_k(k: int,        # steps from the clean end; 1 in the paper
+          ) -> Callable:  # a selection: (num_steps, generator) -> set of step indices
     "The last `k` steps carry gradient (Algorithm 1)"
     return lambda num_steps, generator=None: explicit(range(num_steps - k, num_steps))(num_steps)
 
-def random_k(
-    max_k: int,          # largest K
-) -> Callable:           # a selection
+def random_k(max_k: int,    # largest K
+            ) -> Callable:  # a selection
     "The last K steps, K drawn evenly from 1 to `max_k` at each update (AlignProp)"
     def select(num_steps, generator=None):
         return last_k(int(torch.randint(1, max_k + 1, (), generator=generator)))(num_steps)
@@ -36,9 +34,8 @@ def from_random_start() -> Callable:   # a selection
     return lambda num_steps, generator=None: random_k(num_steps)(num_steps, generator)
 
 # %% ../nbs/core/sampling.ipynb #4e373073
-def explicit(
-    steps,               # step indices, 0 is the noisiest
-) -> Callable:           # a selection
+def explicit(steps,         # step indices, 0 is the noisiest
+            ) -> Callable:  # a selection
     "Exactly these steps; the official `specific` mode, steps 15 to 24 of 25, is `explicit(range(15, 25))`"
     chosen = set(steps)
     def select(num_steps, generator=None):
@@ -50,9 +47,8 @@ def explicit(
 # %% ../nbs/core/sampling.ipynb #aa91848f
 _SELECTIONS = "a number K for the last K steps, 'random:K', 'random_start', or step numbers such as '15-24' or '0,5,9'"
 
-def parse_grad_steps(
-    text: str,  # what the user typed
-):              # an int K, or a selection function
+def parse_grad_steps(text: str,  # what the user typed
+                    ):           # an int K, or a selection function
     "Which sampling steps carry gradient; raises ValueError with the allowed forms"
     if re.fullmatch(r"\d+", text): return int(text)
     if m := re.fullmatch(r"random:([1-9]\d*)", text): return random_k(int(m[1]))
@@ -78,10 +74,9 @@ class SamplerSettings:
         if not 0 <= self.eta <= 1: raise ValueError(f"eta={self.eta}: must be between 0 (deterministic) and 1")
 
 # %% ../nbs/core/sampling.ipynb #d8a8441a
-def sampler_settings(
-    pipe: VideoPipeline,    # its `defaults` fill in what is None or absent
-    **settings,             # num_inference_steps, guidance_scale, eta
-) -> SamplerSettings:
+def sampler_settings(pipe: VideoPipeline,  # its `defaults` fill in what is None or absent
+                     **settings,           # num_inference_steps, guidance_scale, eta
+                    ) -> SamplerSettings:
     "The settings of a sampler in full; raises TypeError for unknown and ValueError for impossible ones"
     wrong = set(settings) - set(pipe.defaults)
     if wrong: raise TypeError(f"unknown sampler settings {sorted(wrong)}; there are {sorted(pipe.defaults)}")
@@ -110,13 +105,12 @@ class Plan(NamedTuple):
     guidance_scale: float
     step_options: dict          # what the scheduler's `step` takes: eta, generator
 
-def plan_sampling(
-    pipe: VideoPipeline,                # its scheduler is set to the timesteps
-    grad_steps: int | Callable = 0,     # K: the last K steps carry gradient; or a selection function
-    generator=None,                     # of the sampler's noise (eta > 0); one, or a list of one a video
-    select_generator=None,              # of a random selection
-    **settings,                         # num_inference_steps, guidance_scale, eta; None or absent: the model's own
-) -> Plan:
+def plan_sampling(pipe: VideoPipeline,  # its scheduler is set to the timesteps
+                  grad_steps: int | Callable = 0,  # K: the last K steps carry gradient; or a selection function
+                  generator=None,  # of the sampler's noise (eta > 0); one, or a list of one a video
+                  select_generator=None,  # of a random selection
+                  **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
+                 ) -> Plan:
     "Set the scheduler and choose the steps with gradient; ValueError, TypeError or RuntimeError for what cannot be"
     s = sampler_settings(pipe, **settings)
     pipe.scheduler.set_timesteps(s.num_inference_steps)
@@ -135,16 +129,15 @@ class GradStep(NamedTuple):
     pred: torch.Tensor          # the denoiser's prediction after guidance, of the shape of `latents`
     guidance_scale: float
 
-def sample_latents(
-    pipe: VideoPipeline,                # any pipeline of the protocol
-    cond: Condition,                    # what to draw, B videos
-    latents: torch.Tensor,              # x_T, noise (B, C, f, h, w)
-    grad_steps: int | Callable = 0,     # K: the last K steps carry gradient; or a selection function
-    generator=None,                     # of the sampler's noise (eta > 0); one, or a list of one a video
-    select_generator=None,              # of a random selection
-    trace: list | None = None,          # gets a `GradStep` for each step that carries gradient
-    **settings,                         # num_inference_steps, guidance_scale, eta; None or absent: the model's own
-) -> torch.Tensor:                      # x_0, latents (B, C, f, h, w)
+def sample_latents(pipe: VideoPipeline,  # any pipeline of the protocol
+                   cond: Condition,  # what to draw, B videos
+                   latents: torch.Tensor,  # x_T, noise (B, C, f, h, w)
+                   grad_steps: int | Callable = 0,  # K: the last K steps carry gradient; or a selection function
+                   generator=None,  # of the sampler's noise (eta > 0); one, or a list of one a video
+                   select_generator=None,  # of a random selection
+                   trace: list | None = None,  # gets a `GradStep` for each step that carries gradient
+                   **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
+                  ) -> torch.Tensor:  # x_0, latents (B, C, f, h, w)
     "Algorithm 1, lines 2-8: denoise from noise to a clean latent, with gradient through the chosen steps"
     plan = plan_sampling(pipe, grad_steps, generator, select_generator, **settings)
     for i, t in enumerate(plan.timesteps):
@@ -154,11 +147,10 @@ def sample_latents(
     return latents
 
 # %% ../nbs/core/sampling.ipynb #9e176df8
-def choose_frames(
-    num_frames: int,                             # frames of the video
-    k: int | None = None,                        # how many to choose; None is all
-    generator: torch.Generator | None = None,    # of the choice
-) -> list[int]:                                  # k different indices, ascending
+def choose_frames(num_frames: int,                           # frames of the video
+                  k: int | None = None,                      # how many to choose; None is all
+                  generator: torch.Generator | None = None,  # of the choice
+                 ) -> list[int]:                             # k different indices, ascending
     "A random subset of the frames"
     if k is None: return list(range(num_frames))
     if not 1 <= k <= num_frames: raise ValueError(
@@ -166,9 +158,8 @@ def choose_frames(
     return sorted(torch.randperm(num_frames, generator=generator)[:k].tolist())
 
 # %% ../nbs/core/sampling.ipynb #39dbce47
-def seeded(
-    seeds: list[int],    # one for each video
-) -> list[torch.Generator]:
+def seeded(seeds: list[int],  # one for each video
+          ) -> list[torch.Generator]:
     "One generator a video"
     return [torch.Generator().manual_seed(s) for s in seeds]
 
@@ -179,12 +170,11 @@ class Rollout(NamedTuple):
     latents: torch.Tensor       # x_0 (B, C, f, h, w), with gradient
     steps: list[GradStep]       # the steps that carried it
 
-def plain_rollout(
-    pipe: VideoPipeline,                # any pipeline of the protocol
-    batch,                              # its `prompts`, `generators` (one a video) and `shared` generator are used
-    grad_steps: int | Callable = 1,     # K, or a selection
-    **settings,                         # num_inference_steps, guidance_scale, eta
-) -> Rollout:
+def plain_rollout(pipe: VideoPipeline,  # any pipeline of the protocol
+                  batch,  # its `prompts`, `generators` (one a video) and `shared` generator are used
+                  grad_steps: int | Callable = 1,  # K, or a selection
+                  **settings,  # num_inference_steps, guidance_scale, eta
+                 ) -> Rollout:
     "Algorithm 1, lines 2-8, for a batch of prompts"
     cond = pipe.encode_prompt(batch.prompts)
     noise = pipe.init_latents(len(batch.prompts), batch.generators)
@@ -194,13 +184,12 @@ def plain_rollout(
 
 # %% ../nbs/core/sampling.ipynb #ce1dc2e2
 @torch.no_grad()
-def sample_videos(
-    pipe: VideoPipeline,        # any pipeline of the protocol
-    prompts: list[str],         # one for each video
-    seed: int = 0,              # video i starts from seed + i
-    batch_size: int = 16,       # videos at a time; does not change the result
-    **settings,                 # num_inference_steps, guidance_scale, eta; None or absent: the model's own
-) -> torch.Tensor:              # pixels (B, F, 3, H, W) in [0, 1]
+def sample_videos(pipe: VideoPipeline,   # any pipeline of the protocol
+                  prompts: list[str],    # one for each video
+                  seed: int = 0,         # video i starts from seed + i
+                  batch_size: int = 16,  # videos at a time; does not change the result
+                  **settings,            # num_inference_steps, guidance_scale, eta; None or absent: the model's own
+                 ) -> torch.Tensor:      # pixels (B, F, 3, H, W) in [0, 1]
     "Sample one video for each prompt, without gradients"
     if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
     prompts, videos = check_prompts(prompts), []

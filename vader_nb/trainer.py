@@ -219,16 +219,15 @@ def _config(training, mixed_precision, prompts, updates_per_rollout, factors, se
                       **plain(settings or {}))
 
 # %% ../nbs/core/trainer.ipynb #5e241bf9
-def fit(
-    loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss, a scalar; and name -> (B,) to log
-    parameters,                     # what to train (those that require a gradient)
-    prompts: list[str],             # training prompts; every epoch is a permutation of them
-    train_steps: int,               # optimiser updates in all, those of a resumed run included
-    training: Training=Training(),  # batch, optimiser, seed, checkpoint, precision
-    updates_per_rollout: int=1,     # optimiser updates on each batch, see below
-    callbacks=(),                   # objects such as `Progress()`
-    settings: dict=None,            # further options that a resumed run must share, such as the sampler's
-) -> list[dict]:                    # the log, one record an update
+def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss, a scalar; and name -> (B,) to log
+        parameters,                     # what to train (those that require a gradient)
+        prompts: list[str],             # training prompts; every epoch is a permutation of them
+        train_steps: int,               # optimiser updates in all, those of a resumed run included
+        training: Training=Training(),  # batch, optimiser, seed, checkpoint, precision
+        updates_per_rollout: int=1,     # optimiser updates on each batch, see below
+        callbacks=(),                   # objects such as `Progress()`
+        settings: dict=None,            # further options that a resumed run must share, such as the sampler's
+       ) -> list[dict]:                 # the log, one record an update
     "Train; bad input raises before the first step, and numbers that are not finite before they reach a parameter"
     check_count("train_steps", train_steps)
     check_count("updates_per_rollout", updates_per_rollout)

@@ -15,11 +15,9 @@ from typing import Callable
 import torch
 
 # %% ../nbs/core/training.ipynb #1840c2cb
-def check_count(
-    name: str,          # for the message
-    n,                  # what was given
-    least: int = 1,     # smallest allowed
-):
+def check_count(name: str,       # for the message
+                n,               # what was given
+                least: int = 1):  # smallest allowed
     "Refuse what is not a whole number of at least `least`, with ValueError"
     if isinstance(n, bool) or not isinstance(n, int) or n < least: raise ValueError(
         f"{name} must be a whole number of at least {least}, got {n!r}")
@@ -52,19 +50,17 @@ class Training:
             f"weight_decay must be 0 or above, got {self.weight_decay!r}")
 
 # %% ../nbs/core/training.ipynb #155446d6
-def linear_decay(
-    final: float=.1,    # factor of the learning rate that the last step tends to
-    start: float=.5,    # share of the run with the full learning rate
-) -> Callable:          # a schedule for `fit`
+def linear_decay(final: float=.1,  # factor of the learning rate that the last step tends to
+                 start: float=.5,  # share of the run with the full learning rate
+                ) -> Callable:     # a schedule for `fit`
     "A learning rate that is constant at first, then falls linearly; ValueError for impossible numbers"
     if not 0 <= final <= 1: raise ValueError(f"final={final}: the factor at the end must be between 0 and 1")
     if not 0 <= start < 1: raise ValueError(f"start={start}: the share before the fall must be at least 0 and below 1")
     return lambda done: 1 - (1 - final)*max(0., (done - start)/(1 - start))
 
 # %% ../nbs/core/training.ipynb #813055ee
-def hashed(
-    data,       # plain data
-) -> str:       # twelve hex digits
+def hashed(data,     # plain data
+          ) -> str:  # twelve hex digits
     "A short hash"
     return sha256(json.dumps(data).encode()).hexdigest()[:12]
 
@@ -76,9 +72,8 @@ def _of_function(f):
     told = [code.co_code.hex(), repr([c for c in code.co_consts if not hasattr(c, "co_code")])] if code else []
     return f"{name} with hash {hashed([*told, repr(held), repr(getattr(f, '__defaults__', None))])}" if code else name
 
-def plain(
-    value,  # numbers, texts, functions, dataclasses, and lists, tuples and dictionaries of them
-):          # of plain data
+def plain(value,  # numbers, texts, functions, dataclasses, and lists, tuples and dictionaries of them
+         ):       # of plain data
     "A value as plain data, to be compared with that of another process; equal things are equal: 3 is 3.0"
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in fields(value)}

@@ -43,10 +43,9 @@ def _layout_hint(shape):
     if len(shape) == 5 and shape[1] == 3: return "; channels seem to come before frames: use frames.transpose(1, 2)"
     return ""
 
-def check_pixels(
-    frames:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
-    name:str="frames",   # what to call it in an error
-)->torch.Tensor:         # `frames`, unchanged (same object, same graph)
+def check_pixels(frames:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
+                 name:str="frames",   # what to call it in an error
+                )->torch.Tensor:         # `frames`, unchanged (same object, same graph)
     "Check the pixel convention; `TypeError` if not a float tensor, `ValueError` for a wrong shape, NaN or range"
     _check_float(frames, name, "(B, F, 3, H, W)")
     shape = tuple(frames.shape)
@@ -57,10 +56,9 @@ def check_pixels(
     return frames
 
 # %% ../nbs/core/video.ipynb #0eaea9af
-def to_uint8(
-    frames:torch.Tensor, # (..., 3, H, W) float in [0, 1]
-    name:str="frames",   # what to call it in an error
-)->np.ndarray:           # (..., H, W, 3) uint8
+def to_uint8(frames:torch.Tensor, # (..., 3, H, W) float in [0, 1]
+             name:str="frames",   # what to call it in an error
+            )->np.ndarray:           # (..., H, W, 3) uint8
     "Pixels as bytes with channels last; `TypeError`/`ValueError` as `check_pixels`"
     _check_float(frames, name, "(..., 3, H, W)")
     shape = tuple(frames.shape)
@@ -70,9 +68,8 @@ def to_uint8(
     x = frames.detach().float().mul(255).round().clamp(0, 255)
     return x.movedim(-3, -1).to(torch.uint8).cpu().numpy()
 
-def from_uint8(
-    array, # (..., H, W, 3) uint8, a numpy array, a tensor or a PIL image
-)->torch.Tensor: # (..., 3, H, W) float32 in [0, 1]
+def from_uint8(array,           # (..., H, W, 3) uint8, a numpy array, a tensor or a PIL image
+              )->torch.Tensor:  # (..., 3, H, W) float32 in [0, 1]
     "Bytes with channels last as pixels; `TypeError` if not bytes, `ValueError` if not (..., H, W, 3)"
     x = np.asarray(array)
     if x.dtype != np.uint8: raise TypeError(f"array has dtype {x.dtype}; expected uint8 (..., H, W, 3)")
@@ -129,13 +126,12 @@ def _check_layout(every, scale, pad):
     if not (isinstance(pad, int) and pad >= 0): raise ValueError(f"pad is {pad}; expected a whole number >= 0")
 
 # %% ../nbs/core/video.ipynb #edadee6b
-def contact_sheet(
-    frames:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
-    captions:list=None,  # B strings, drawn above the rows
-    every:int=1,         # show every n-th frame
-    scale:float=2,       # size of a shown pixel; below 1 makes the picture smaller
-    pad:int=2,           # white pixels between frames
-)->Image.Image:
+def contact_sheet(frames:torch.Tensor,  # (B, F, 3, H, W) float in [0, 1]
+                  captions:list=None,   # B strings, drawn above the rows
+                  every:int=1,          # show every n-th frame
+                  scale:float=2,        # size of a shown pixel; below 1 makes the picture smaller
+                  pad:int=2,            # white pixels between frames
+                 )->Image.Image:
     "One row for each video, one column for each frame; errors as `check_pixels`"
     check_pixels(frames)
     _check_layout(every, scale, pad)
@@ -155,15 +151,14 @@ def _check_pair(before, after):
         raise ValueError(f"before has shape {tuple(before.shape)} and after {tuple(after.shape)}; expected one shape")
 
 # %% ../nbs/core/video.ipynb #277c7e98
-def before_after(
-    before:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
-    after:torch.Tensor,  # the same shape
-    captions:list=None,  # B strings, drawn above the pairs
-    labels=("before", "after"), # drawn to the left of the two rows
-    every:int=1,         # show every n-th frame
-    scale:float=2,       # size of a shown pixel
-    pad:int=2,           # white pixels between frames
-)->Image.Image:
+def before_after(before:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
+                 after:torch.Tensor,  # the same shape
+                 captions:list=None,  # B strings, drawn above the pairs
+                 labels=("before", "after"), # drawn to the left of the two rows
+                 every:int=1,         # show every n-th frame
+                 scale:float=2,       # size of a shown pixel
+                 pad:int=2,           # white pixels between frames
+                )->Image.Image:
     "Pairs of rows, one pair for each video; `ValueError` if the shapes differ"
     _check_pair(before, after)
     _check_layout(every, scale, pad)
@@ -175,9 +170,8 @@ def before_after(
     return _stack(rows, pad)
 
 # %% ../nbs/core/video.ipynb #ecf136bd
-def check_out_dir(
-    path, # folder to write into; made (with its parents) if absent
-)->Path:
+def check_out_dir(path,  # folder to write into; made (with its parents) if absent
+                 )->Path:
     "The folder as a `Path`, after a trial write; `NotADirectoryError` or `PermissionError` before any work is done"
     path = Path(path)
     taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
@@ -191,9 +185,7 @@ def check_out_dir(
 
 # %% ../nbs/core/video.ipynb #57ed4ffe
 @contextmanager
-def atomic_path(
-    path, # where the file shall be in the end; its folder is made if absent
-):
+def atomic_path(path):  # where the file shall be in the end; its folder is made if absent
     "Yield a temporary path in the same folder; move it to `path` if the block succeeds, remove it if not"
     path = Path(path)
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
@@ -211,10 +203,9 @@ def _check_suffix(path, allowed):
     if path.suffix.lower() in allowed: return path
     raise ValueError(f"cannot write {path.name!r}: the suffix must be one of {', '.join(allowed)}")
 
-def write_image(
-    path,  # .png, .jpg, .jpeg or .webp
-    image:Image.Image, # for example a contact sheet
-)->Path:
+def write_image(path,               # .png, .jpg, .jpeg or .webp
+                image:Image.Image,  # for example a contact sheet
+               )->Path:
     "Write a picture, whole or not at all; `ValueError` for another suffix, `TypeError` if not a PIL image"
     path = _check_suffix(path, (".png", ".jpg", ".jpeg", ".webp"))
     if not isinstance(image, Image.Image):
@@ -253,13 +244,12 @@ def _check_play(fps, scale):
     if not scale > 0: raise ValueError(f"scale is {scale}; expected a number > 0")
 
 # %% ../nbs/core/video.ipynb #a81e7229
-def write_video(
-    path,                # .mp4 (h264) or .gif
-    frames:torch.Tensor, # (F, 3, H, W), or (B, F, 3, H, W) tiled side by side; float in [0, 1]
-    fps:float=8,         # frames per second
-    scale:float=1,       # enlarge by this before encoding
-    pad:int=2,           # white pixels between the videos of a batch
-)->Path:
+def write_video(path,                 # .mp4 (h264) or .gif
+                frames:torch.Tensor,  # (F, 3, H, W), or (B, F, 3, H, W) tiled side by side; float in [0, 1]
+                fps:float=8,          # frames per second
+                scale:float=1,        # enlarge by this before encoding
+                pad:int=2,            # white pixels between the videos of a batch
+               )->Path:
     "Write one file, whole or not at all; `ValueError` for another suffix, else as `check_pixels`"
     path = _check_suffix(path, (".mp4", ".gif"))
     frames = _as_batch(frames)
@@ -272,9 +262,8 @@ def write_video(
     return path
 
 # %% ../nbs/core/video.ipynb #f732b2a3
-def read_video(
-    path, # a video file, any format that ffmpeg reads
-)->torch.Tensor: # (F, 3, H, W) float32 in [0, 1]
+def read_video(path,            # a video file, any format that ffmpeg reads
+              )->torch.Tensor:  # (F, 3, H, W) float32 in [0, 1]
     "Read a file; `FileNotFoundError` if absent, `ValueError` if it is no video"
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no video file at {path}")
@@ -298,26 +287,22 @@ def _show(videos, fps, scale, captions):
     display(HTML(f'<div style="display:flex; flex-wrap:wrap; gap:8px; font-size:12px">{players}</div>'))
 
 # %% ../nbs/core/video.ipynb #d345a7c7
-def show_video(
-    frames:torch.Tensor, # (F, 3, H, W) or (B, F, 3, H, W) float in [0, 1]
-    fps:float=8,         # frames per second
-    scale:float=4,       # enlarge by this before encoding
-    captions:list=None,  # one string for each video
-):
+def show_video(frames:torch.Tensor,  # (F, 3, H, W) or (B, F, 3, H, W) float in [0, 1]
+               fps:float=8,          # frames per second
+               scale:float=4,        # enlarge by this before encoding
+               captions:list=None):  # one string for each video
     "Play videos in the notebook, as small h264 clips inside it; errors as `check_pixels`"
     frames = _as_batch(frames)
     _check_play(fps, scale)
     _show(list(to_uint8(frames)), fps, scale, _check_captions(captions, len(frames)))
 
 # %% ../nbs/core/video.ipynb #495fcc99
-def show_pair(
-    before:torch.Tensor, # (F, 3, H, W) or (B, F, 3, H, W) float in [0, 1]
-    after:torch.Tensor,  # the same shape
-    fps:float=8,         # frames per second
-    scale:float=4,       # enlarge by this before encoding
-    captions:list=None,  # one string for each pair
-    pad:int=2,           # white columns between the two halves, in pixels of the video
-):
+def show_pair(before:torch.Tensor,  # (F, 3, H, W) or (B, F, 3, H, W) float in [0, 1]
+              after:torch.Tensor,   # the same shape
+              fps:float=8,          # frames per second
+              scale:float=4,        # enlarge by this before encoding
+              captions:list=None,   # one string for each pair
+              pad:int=2):  # white columns between the two halves, in pixels of the video
     "Play before (left) and after (right) in step, one clip for each pair; errors as `before_after`"
     before, after = _as_batch(before, "before"), _as_batch(after, "after")
     _check_pair(before, after)

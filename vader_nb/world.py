@@ -31,10 +31,9 @@ def all_captions() -> list[str]:
     parts = itertools.product(COLOURS, SHAPES, MOTIONS, BACKGROUNDS, ("", _GEM_TEXT))
     return [f"a {c} {s} {m} over {b}{g}" for c, s, m, b, g in parts]
 
-def split_captions(
-    n_test: int = 200,  # captions to hold out, 0 to 1152
-    seed: int = 0,      # of the shuffle; the shipped models were trained with 0
-) -> tuple[list[str], list[str]]:  # train and test captions, without overlap
+def split_captions(n_test: int = 200,                # captions to hold out, 0 to 1152
+                   seed: int = 0,                    # of the shuffle; the shipped models were trained with 0
+                  ) -> tuple[list[str], list[str]]:  # train and test captions, without overlap
     "Split the captions into training and held-out ones"
     captions = all_captions()
     if not 0 <= n_test <= len(captions):
@@ -62,12 +61,11 @@ def parse_caption(
                 background=_choose(words[-1], BACKGROUNDS, "scene", caption), gem=caption.endswith(_GEM_TEXT))
 
 # %% ../nbs/core/world.ipynb #8bfb2ec8
-def shape_distance(
-    shape: str,        # one of `SHAPES`
-    x: torch.Tensor,   # pixels right of the shape's centre
-    y: torch.Tensor,   # pixels below the shape's centre
-    r: torch.Tensor,   # size in pixels
-) -> torch.Tensor:     # signed distance to the outline in pixels, negative inside
+def shape_distance(shape: str,        # one of `SHAPES`
+                   x: torch.Tensor,   # pixels right of the shape's centre
+                   y: torch.Tensor,   # pixels below the shape's centre
+                   r: torch.Tensor,   # size in pixels
+                  ) -> torch.Tensor:  # signed distance to the outline in pixels, negative inside
     "Signed distance to a shape"
     ax, ay = x.abs(), y.abs()
     if shape == "circle": return (x**2 + y**2).sqrt() - r
@@ -77,10 +75,9 @@ def shape_distance(
     return torch.minimum(*bar)
 
 # %% ../nbs/core/world.ipynb #7146377e
-def motion_path(
-    motion: str,      # one of `MOTIONS`
-    s: torch.Tensor,  # moments in [-1, 1], shape (F,)
-) -> torch.Tensor:    # (3, F): offset right, offset down (pixels), factor of the size
+def motion_path(motion: str,       # one of `MOTIONS`
+                s: torch.Tensor,   # moments in [-1, 1], shape (F,)
+               ) -> torch.Tensor:  # (3, F): offset right, offset down (pixels), factor of the size
     "Where an object is, and how large, at each moment"
     zero, one = torch.zeros_like(s), torch.ones_like(s)
     return torch.stack({"moving left": (-6*s, zero, one), "moving right": (6*s, zero, one),
@@ -89,12 +86,11 @@ def motion_path(
                         "bouncing": (zero, 6 - 12*(s*math.pi/2).sin().abs(), one)}[motion])
 
 # %% ../nbs/core/world.ipynb #1b8035fa
-def footage(
-    frames: torch.Tensor,     # colours in [0, 1], channels on axis `dim`
-    vividness: torch.Tensor,  # 1 keeps the colours, 0 makes them grey
-    haze: torch.Tensor,       # 0 clear, 1 nothing but fog
-    dim: int = 2,             # the axis of the three channels
-) -> torch.Tensor:            # of the shape of `frames`
+def footage(frames: torch.Tensor,     # colours in [0, 1], channels on axis `dim`
+            vividness: torch.Tensor,  # 1 keeps the colours, 0 makes them grey
+            haze: torch.Tensor,       # 0 clear, 1 nothing but fog
+            dim: int = 2,             # the axis of the three channels
+           ) -> torch.Tensor:         # of the shape of `frames`
     "Change how vivid and how hazy a picture is"
     grey = frames.mean(dim, keepdim=True)
     return (grey + vividness*(frames - grey))*(1 - haze) + .6*haze
@@ -177,9 +173,8 @@ def make_tokenizer():
 # %% ../nbs/core/world.ipynb #36cfe496
 Segments = namedtuple("Segments", "background colour mask")   # (B, 3), (B, 3), (B, F, H, W) bool
 
-def segment(
-    frames: torch.Tensor,  # pixels (B, F, 3, 32, 32) in [0, 1]
-) -> Segments:             # colour of the background, colour of the object, where the object is
+def segment(frames: torch.Tensor,  # pixels (B, F, 3, 32, 32) in [0, 1]
+           ) -> Segments:          # colour of the background, colour of the object, where the object is
     "Separate the object from its background by colour"
     ring = torch.cat([frames[..., :2, :].flatten(-2), frames[..., -2:, :].flatten(-2),
                       frames[..., :2].flatten(-2), frames[..., -2:].flatten(-2)], -1)
@@ -263,9 +258,8 @@ def _read_gem(frames, seg):
     gem = torch.stack([(corners - c.view(1, 3, 1)).norm(dim=1) for c in _PALETTES["gem"][1][0]]).amin(0) < .12
     return ((gem & ~near(seg.background) & ~near(seg.colour)).sum(-1) >= 4).tolist()
 
-def read_oracles(
-    frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
-) -> dict[str, list]:      # colour, shape, motion, background: names; gem: bool
+def read_oracles(frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
+                ) -> dict[str, list]:   # colour, shape, motion, background: names; gem: bool
     "Read the attributes of each video from its pixels, by rules; raises ValueError for frames of another size"
     check_pixels(frames)
     if tuple(frames.shape[1:]) != (FRAMES, 3, SIZE, SIZE):
@@ -276,10 +270,9 @@ def read_oracles(
                 shape=_read_shape(seg.mask), motion=_read_motion(seg.mask), gem=_read_gem(frames, seg))
 
 # %% ../nbs/core/world.ipynb #0e71084c
-def oracle_accuracy(
-    frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
-    captions: list[str],   # the B captions that the videos should show
-) -> dict[str, float]:     # share of videos that agree with their caption, an attribute
+def oracle_accuracy(frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
+                    captions: list[str],   # the B captions that the videos should show
+                   ) -> dict[str, float]:  # share of videos that agree with their caption, an attribute
     "How often each attribute of the video agrees with the caption"
     if len(captions) != len(frames):
         raise ValueError(f"{len(frames)} videos but {len(captions)} captions: give one each")

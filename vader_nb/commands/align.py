@@ -61,9 +61,8 @@ class AlignOptions:
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/align.ipynb #b9839fa0
-def savings_of(
-    a: AlignOptions,    # savings, and what was given beside it
-):                      # a `Savings`
+def savings_of(a: AlignOptions,  # savings, and what was given beside it
+              ):                 # a `Savings`
     "A set of savings by name, with what was given beside it"
     from vader_nb.savings.rollout import SAVINGS
     if a.savings not in SAVINGS: raise unknown("savings", a.savings, SAVINGS)
@@ -77,9 +76,8 @@ def savings_of(
     return replace(SAVINGS[a.savings], **told)
 
 # %% ../../nbs/commands/align.ipynb #4b45e571
-def groups_of(
-    a: AlignOptions,
-) -> dict:              # method, lora, savings, training: arguments of `align`
+def groups_of(a: AlignOptions,
+             ) -> dict:  # method, lora, savings, training: arguments of `align`
     "The options as `align` takes them; raises ValueError for impossible ones"
     from vader_nb.lora import Lora
     from vader_nb.methods.vader import Vader
@@ -166,10 +164,9 @@ def _write_results(a, run, before, after, out):
     return table
 
 # %% ../../nbs/commands/align.ipynb #9aa4577b
-def model_card(
-    a: AlignOptions,
-    table,              # of the results, as markdown
-) -> str:               # a README.md with the hub's metadata
+def model_card(a: AlignOptions,
+               table,    # of the results, as markdown
+              ) -> str:  # a README.md with the hub's metadata
     "What somebody who finds the LoRA has to know"
     plain, here = AlignOptions(), ("out", "debug", "checkpoint")
     changed = {k: v for k, v in asdict(a).items() if v != getattr(plain, k) and k not in here}
@@ -188,9 +185,7 @@ Made by `vader_align{' ' * bool(words)}{words}` (vader_nb). All options are in `
 """
 
 # %% ../../nbs/commands/align.ipynb #8a08dc0a
-def run_align(
-    a: AlignOptions,    # of the command
-):
+def run_align(a: AlignOptions):  # of the command
     "The work of `vader_align`; what it computes is on disk before anything that can fail comes after it"
     from vader_nb.models.load import load_pipeline
     from vader_nb.rewards.load import load_reward

@@ -32,13 +32,12 @@ from ..video import atomic_path
 # %% ../../nbs/commands/bench.ipynb #8b4a9833
 RACERS: dict[str, Savings] = {"official": NONE, "exact": EXACT, "fast": FAST}     # name -> how it saves work
 
-def racer_loss(
-    pipe: VideoPipeline,    # with a LoRA
-    reward,                 # a `Reward`
-    savings: Savings,       # how work is saved
-    offload: bool = False,  # keep what backward needs on the CPU, as the official VideoCrafter script does
-    **settings,             # num_inference_steps, guidance_scale
-):                          # a loss function for `fit`
+def racer_loss(pipe: VideoPipeline,    # with a LoRA
+               reward,                 # a `Reward`
+               savings: Savings,       # how work is saved
+               offload: bool = False,  # keep what backward needs on the CPU, as the official VideoCrafter script does
+               **settings,             # num_inference_steps, guidance_scale
+              ):                       # a loss function for `fit`
     "The loss function of a racer: `align`'s own, with its savings"
     loss_fn = averaged(vader_loss(pipe, reward, Vader(), rollout(pipe, savings), **settings), savings.draws)
     def offloaded(batch):
@@ -74,9 +73,8 @@ def time_steps(
                 ratio=[times["exact"][i]/total[i] for i in (0, 1)])
 
 # %% ../../nbs/commands/bench.ipynb #a568e40b
-def step_tables(
-    found: dict,        # of `time_steps`
-) -> tuple:             # two tables: parts, and racers
+def step_tables(found: dict,  # of `time_steps`
+               ) -> tuple:    # two tables: parts, and racers
     "What `time_steps` measured, as tables"
     ms = lambda wall, cpu: (f"{1e3*wall:.0f}", f"{1e3*cpu:.0f}")
     parts = [("part", "times a step", "wall, ms", "CPU, ms"),
@@ -118,14 +116,13 @@ def _pipeline_and_loss(name, seed, r, settings):
     return pipe, params, loss_fn, savings.updates_per_rollout
 
 # %% ../../nbs/commands/bench.ipynb #e77bb2d6
-def run_leg(
-    name: str,                  # of the racer, in `RACERS`
-    seed: int,                  # of everything random in the training
-    points: list[int],          # rollouts after which to evaluate, ascending
-    out: str | Path,            # folder for results and checkpoint
-    r: Race,                    # objective and prompts
-    **settings,                 # num_inference_steps, guidance_scale
-) -> list[dict]:                # one record a point
+def run_leg(name: str,          # of the racer, in `RACERS`
+            seed: int,          # of everything random in the training
+            points: list[int],  # rollouts after which to evaluate, ascending
+            out: str | Path,    # folder for results and checkpoint
+            r: Race,            # objective and prompts
+            **settings,         # num_inference_steps, guidance_scale
+           ) -> list[dict]:     # one record a point
     "Train the tiny model as one racer does, and evaluate it on the way; continues what an interrupted call left"
     file, checkpoint = Path(out)/f"{name}_{seed}.json", Path(out)/f"{name}_{seed}.pt"
     found = _read(file) or []
@@ -143,34 +140,30 @@ def run_leg(
     return found
 
 # %% ../../nbs/commands/bench.ipynb #2d4ec23f
-def time_to(
-    reward: float,          # aim
-    points: list[tuple],    # (seconds, reward), the first of the base model
-) -> float | None:          # seconds; None if it is not reached
+def time_to(reward: float,        # aim
+            points: list[tuple],  # (seconds, reward), the first of the base model
+           ) -> float | None:     # seconds; None if it is not reached
     "When a curve first reaches a reward, by linear interpolation"
     for (s0, r0), (s1, r1) in zip(points, points[1:]):
         if r1 >= reward: return s0 if r0 >= reward else s0 + (s1 - s0)*(reward - r0)/(r1 - r0)
     return None
 
-def when_reached(
-    reward: float,          # aim
-    records: list[dict],    # of `run_leg`
-) -> dict:                  # the first record with it, or the last one
+def when_reached(reward: float,        # aim
+                 records: list[dict],  # of `run_leg`
+                ) -> dict:             # the first record with it, or the last one
     "What a leg was like when it had the reward"
     return next((r for r in records if r["reward"] >= reward), records[-1])
 
-def curve(
-    records: list[dict],    # of `run_leg`
-    base: float,            # reward before
-    seconds: float,         # of a rollout with its updates
-) -> list[tuple]:           # (seconds, reward)
+def curve(records: list[dict],  # of `run_leg`
+          base: float,          # reward before
+          seconds: float,       # of a rollout with its updates
+         ) -> list[tuple]:      # (seconds, reward)
     "A leg as points in time"
     return [(0., base), *((r["batches"]*seconds, r["reward"]) for r in records)]
 
 # %% ../../nbs/commands/bench.ipynb #90644dcc
-def race_table(
-    found: dict,        # base, legs: racer -> seed -> records, clock: racer -> seconds of a rollout
-) -> tuple:             # a table, and for each seed the time to the official reward as a share of the official time
+def race_table(found: dict,  # base, legs: racer -> seed -> records, clock: racer -> seconds of a rollout
+              ) -> tuple:  # a table, and for each seed the time to the official reward as a share of the official time
     "Rewards, oracles and times of a race; of each leg, the first evaluation with the official reward, or its last one"
     base, rows, shares = found["base"], [], []
     def cells(e):
@@ -197,17 +190,16 @@ def _points(name, train_steps, clock, n_points, budget):
     return sorted({-(-n*i//k) for i in range(1, k + 1)})
 
 # %% ../../nbs/commands/bench.ipynb #7bddac16
-def race(
-    out: str | Path,                # folder; finished legs in it are read, unfinished ones continued
-    r: Race,                        # objective and prompts
-    clock: dict,                    # racer -> seconds of a rollout with its updates
-    racers: tuple = ("official", "fast"),
-    seeds: tuple = (0, 1, 2),
-    train_steps: int = 60,          # of each leg of the official racer
-    budget: float = .5,             # share of the official racer's time that the others get
-    n_points: int = 2,              # evaluations of each official leg; the others are evaluated twice as often
-    **settings,                     # num_inference_steps, guidance_scale
-) -> dict:                          # see `race_table`
+def race(out: str | Path,        # folder; finished legs in it are read, unfinished ones continued
+         r: Race,                # objective and prompts
+         clock: dict,            # racer -> seconds of a rollout with its updates
+         racers: tuple = ("official", "fast"),
+         seeds: tuple = (0, 1, 2),
+         train_steps: int = 60,  # of each leg of the official racer
+         budget: float = .5,     # share of the official racer's time that the others get
+         n_points: int = 2,      # evaluations of each official leg; the others are evaluated twice as often
+         **settings,             # num_inference_steps, guidance_scale
+        ) -> dict:               # see `race_table`
     "All legs of a race; seeds in the outer loop, so that the racers take turns"
     for k in racers: _savings_of(k)
     base, file = _read(Path(out)/"base.json"), Path(out)/"base.json"
@@ -264,9 +256,8 @@ def _time_and_race(a, racers, r, out):
     return times, race(out, r, clock, tuple(racers), seeds, a.train_steps, a.budget, a.points, **settings)
 
 # %% ../../nbs/commands/bench.ipynb #604e880b
-def bench(
-    a: BenchOptions,    # of the command
-) -> dict:              # what it wrote into results.json, but for the options
+def bench(a: BenchOptions,  # of the command
+         ) -> dict:         # what it wrote into results.json, but for the options
     "The work of `vader_bench`"
     racers = _check_bench(a)
     torch.set_num_threads(a.threads)

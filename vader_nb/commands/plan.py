@@ -38,18 +38,15 @@ class PlanOptions:
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/plan.ipynb #bccef3ce
-def parse_bytes(
-    text: str,      # such as "8GB", "24 GiB", "16000MB"
-) -> float:         # bytes; GB is 2**30, as GPUs are sold
+def parse_bytes(text: str,  # such as "8GB", "24 GiB", "16000MB"
+               ) -> float:  # bytes; GB is 2**30, as GPUs are sold
     "Size of a memory; ValueError for anything else"
     m = re.fullmatch(r"\s*(\d+\.?\d*)\s*(M|G|T)?i?B?\s*", str(text), re.IGNORECASE)
     if not m or float(m[1]) <= 0: raise ValueError(f"vram={text!r}: give a size such as 8GB")
     return float(m[1])*2**dict(M=20, G=30, T=40)[(m[2] or "G").upper()]
 
-def parse_size(
-    text: str | None,           # "256" or "320x512" (height x width)
-) -> tuple[int, int] | None:
-    "Height and width; ValueError for anything else"
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    'Height and width of "256" or "320x512" (height x width); ValueError for anything else'
     if text is None: return None
     m = re.fullmatch(r"(\d+)(?:x(\d+))?", str(text))
     if not m: raise ValueError(f"size={text!r}: give a number, or height x width such as 320x512")
@@ -58,9 +55,8 @@ def parse_size(
 # %% ../../nbs/commands/plan.ipynb #d6c0274f
 _TYPES = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
 
-def model_settings(
-    a: PlanOptions,
-) -> dict:          # size, num_frames, dtype, batch_size, lora_rank
+def model_settings(a: PlanOptions,
+                  ) -> dict:  # size, num_frames, dtype, batch_size, lora_rank
     "What to plan; impossible options are refused before anything is built"
     if a.model not in FULL_SIZE: raise unknown("model that can be planned", a.model, FULL_SIZE)
     _, size, num_frames, dtype = FULL_SIZE[a.model]
@@ -114,9 +110,8 @@ def _nothing_fits(a, dry, model, device, step):
     raise SystemExit(1)
 
 # %% ../../nbs/commands/plan.ipynb #6e7d6e9f
-def plan(
-    a: PlanOptions,
-):
+def plan(a: PlanOptions,
+        ):
     "Print a plan, or what would have to be smaller; in that case the exit code is 1"
     model, step = model_settings(a), dict(grad_steps=a.grad_steps, frames=a.reward_frames)
     device = Device(parse_bytes(a.vram), a.speed*1e12, a.bus*1e9, a.reserve*2**30)
@@ -129,8 +124,6 @@ def plan(
     if found is None: _nothing_fits(a, dry, model, device, step)
     print(_needs(found, device), _as_code(a, found), sep="\n")
 
-def vader_plan(
-    argv: list[str] | None = None,  # words; None: those that the process was started with
-):
+def vader_plan(argv: list[str] | None = None):  # words; None: those that the process was started with
     "The command"
     run_command("vader_plan", PlanOptions, plan, argv)

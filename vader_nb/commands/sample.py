@@ -88,9 +88,7 @@ def _load_model(a):
     return pipe
 
 # %% ../../nbs/commands/sample.ipynb #de693170
-def sample(
-    a: SampleOptions,   # of the command
-):
+def sample(a: SampleOptions):  # of the command
     "The work of `vader_sample`; everything that can be refused is refused before the folder is made"
     from vader_nb.video import contact_sheet, write_image, write_video
     prompts, pipe = _prompts_to_sample(a), _load_model(a)

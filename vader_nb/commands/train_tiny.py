@@ -67,9 +67,7 @@ def _check_training(a):
     if a.init and not (Path(a.init)/"unet"/"config.json").is_file(): raise FileNotFoundError(
         f"init: no unet/config.json in {a.init}; give a folder that --part unet wrote")
 
-def train_tiny(
-    a: TrainTinyOptions,    # of the command
-):
+def train_tiny(a: TrainTinyOptions):  # of the command
     "The work of `vader_train_tiny`"
     _check_training(a)
     with out_folder(a.out) as folder: log = _train_part(a, folder)

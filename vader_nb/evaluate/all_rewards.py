@@ -45,13 +45,12 @@ class Outcome:
     def mean(self, name: str) -> float: return fmean(self.scores[name])
 
 @torch.no_grad()
-def measure(
-    pipe: VideoPipeline,          # with or without a LoRA
-    rewards: dict[str, Reward],   # all scorers
-    prompts: list[str],           # one video each
-    seed: int = 0,                # video i starts from seed + i
-    **settings,                   # of the sampler
-) -> Outcome:
+def measure(pipe: VideoPipeline,         # with or without a LoRA
+            rewards: dict[str, Reward],  # all scorers
+            prompts: list[str],          # one video each
+            seed: int = 0,               # video i starts from seed + i
+            **settings,                  # of the sampler
+           ) -> Outcome:
     "Sample once, score with everything"
     frames = sample_videos(pipe, check_prompts(prompts), seed, **settings)
     scores = {n: r(frames, prompts).tolist() for n, r in rewards.items()}
@@ -104,16 +103,15 @@ class Study:
     chance: dict = field(default_factory=dict)    # what the oracle accuracies are by chance, as `chance_levels`
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #19fa954e
-def study_rewards(
-    pipe: VideoPipeline,             # the base model
-    rewards: dict[str, Reward],      # name -> reward: all score
-    train: list[str],                # prompts to align with
-    held_out: list[str],             # prompts to measure with
-    climb: Iterable[str] | None = None,  # names of those to align to; None: all
-    seeds: tuple[int, ...] = (0, 1, 2),  # of LoRA, prompts and noise of the alignments
-    options: dict = CLIMB,           # of `align`
-    notes: str | Path | None = None, # JSON file to resume from and to save to
-) -> Study:
+def study_rewards(pipe: VideoPipeline,                 # the base model
+                  rewards: dict[str, Reward],          # name -> reward: all score
+                  train: list[str],                    # prompts to align with
+                  held_out: list[str],                 # prompts to measure with
+                  climb: Iterable[str] | None = None,  # names of those to align to; None: all
+                  seeds: tuple[int, ...] = (0, 1, 2),  # of LoRA, prompts and noise of the alignments
+                  options: dict = CLIMB,               # of `align`
+                  notes: str | Path | None = None,     # JSON file to resume from and to save to
+                 ) -> Study:
     "Align to each reward alone, measure with all; raises ValueError for unknown names and for notes of another study"
     climb = list(climb or rewards)
     if (unknown := [n for n in climb if n not in rewards]) or not seeds:
@@ -131,25 +129,22 @@ def study_rewards(
     return Study(base, {n: [record.found[f"{n} {s}"] for s in seeds] for n in climb}, options, chance)
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #9f40091f
-def gains(
-    study: Study,
-    name: str,              # an aligned reward
-    of: str | None = None,  # whose score; None: its own
-) -> list[float]:           # change of the mean held-out score, one for each seed
+def gains(study: Study,
+          name: str,              # an aligned reward
+          of: str | None = None,  # whose score; None: its own
+         ) -> list[float]:        # change of the mean held-out score, one for each seed
     "What aligning to a reward did to a score"
     return [o.mean(of or name) - study.base.mean(of or name) for o in study.aligned[name]]
 
-def is_real(
-    changes: list[float],   # of at least two seeds
-    errors: float = 3.,     # standard errors that the mean must exceed
-) -> bool:
+def is_real(changes: list[float],  # of at least two seeds
+            errors: float = 3.,    # standard errors that the mean must exceed
+           ) -> bool:
     "Whether all changes are positive and their mean is beyond the noise of the seeds"
     return min(changes) > 0 and fmean(changes) > errors*stdev(changes)/len(changes)**.5
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #a743f574
-def gain_table(
-    study: Study,           # of at least two seeds
-) -> Table:
+def gain_table(study: Study,  # of at least two seeds
+              ) -> Table:
     "Each reward's own gain on held-out prompts"
     rows = [("climbed", "before", "after", "sd of a video", "gain of each seed", "gain/sd", "beyond noise")]
     for n in study.aligned:
@@ -162,9 +157,8 @@ def gain_table(
 # %% ../../nbs/evaluate/all_rewards.ipynb #f85e18b7
 def _mean(outcomes, of): return fmean(of(o) for o in outcomes)
 
-def cross_table(
-    study: Study,
-) -> Table:
+def cross_table(study: Study,
+               ) -> Table:
     "All rewards by all rewards, and the oracles (Table 3 of the paper)"
     scorers, base = list(study.base.scores), study.base
     def cells(os): return [f"{_mean(os, lambda o: o.mean(n)):.3f}" for n in scorers]
@@ -178,17 +172,15 @@ def cross_table(
     if study.chance: rows.append(("by chance", *[""]*len(scorers), *chance, *[""]*(len(base.gems) + 1)))
     return format_table([("climbed", *scorers, *oracles, "motion energy"), *rows])
 
-def changes_in_sd(
-    study: Study,
-) -> torch.Tensor:        # (climbed, scorers)
+def changes_in_sd(study: Study,
+                 ) -> torch.Tensor:  # (climbed, scorers)
     "The cross table as changes, in standard deviations of a base model's video"
     spread = {of: stdev(s) for of, s in study.base.scores.items()}
     return torch.tensor([[fmean(gains(study, n, of))/sd for of, sd in spread.items()] for n in study.aligned])
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #693106c8
-def correlations(
-    outcome: Outcome,        # of at least three videos
-) -> torch.Tensor:           # (R, R): Pearson's r over the videos, in [-1, 1]
+def correlations(outcome: Outcome,  # of at least three videos
+                ) -> torch.Tensor:  # (R, R): Pearson's r over the videos, in [-1, 1]
     "How far the rewards agree on which of a model's videos are better (Figure 11)"
     scores = torch.tensor(list(outcome.scores.values()), dtype=torch.float64)
     if scores.shape[1] < 3: raise ValueError(f"{scores.shape[1]} videos: a correlation needs at least 3")

@@ -25,27 +25,24 @@ from ..world import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE
 from ..world import oracle_accuracy, parse_caption, read_oracles
 
 # %% ../../nbs/evaluate/measures.ipynb #538885ca
-def diversity(
-    embeds: Tensor,  # (P, S, D): embeddings of S videos of each of P prompts, S >= 2
-) -> float:          # 0 if the seed changes nothing
+def diversity(embeds: Tensor,  # (P, S, D): embeddings of S videos of each of P prompts, S >= 2
+             ) -> float:       # 0 if the seed changes nothing
     "Variance of the embeddings over seeds, averaged over prompts and dimensions (the paper's Table 8)"
     if embeds.ndim != 3 or embeds.shape[1] < 2: raise ValueError(
         f"embeds of shape {tuple(embeds.shape)}: diversity needs (P, S, D) with S >= 2 videos of each prompt")
     return embeds.double().var(1).mean().item()
 
 # %% ../../nbs/evaluate/measures.ipynb #2e53607d
-def clip_embedder(
-    model = "tiny",   # "tiny", a folder or hub id of a CLIP, or the module
-) -> Callable:        # frames (B, F, 3, H, W) -> embeddings (B, D)
+def clip_embedder(model = "tiny",   # "tiny", a folder or hub id of a CLIP, or the module
+                 ) -> Callable:        # frames (B, F, 3, H, W) -> embeddings (B, D)
     "Embed videos: the mean over frames of CLIP's unit embeddings"
     clip = model if isinstance(model, torch.nn.Module) else load_clip(model)
     return lambda frames: image_embeds(clip, frames).mean(1)
 
 # %% ../../nbs/evaluate/measures.ipynb #b5aa4eaf
-def in_tiny_world(
-    frames: Tensor,       # pixels (B, F, 3, H, W) in [0, 1]
-    prompts: list[str],   # B prompts
-) -> bool:                # whether the oracles can judge
+def in_tiny_world(frames: Tensor,      # pixels (B, F, 3, H, W) in [0, 1]
+                  prompts: list[str],  # B prompts
+                 ) -> bool:            # whether the oracles can judge
     "Whether videos and prompts are those of the tiny world"
     if tuple(frames.shape[1:]) != (FRAMES, 3, SIZE, SIZE): return False
     try: return all(parse_caption(p) for p in prompts)
@@ -59,26 +56,23 @@ def read_accuracy(
     return oracle_accuracy(frames, prompts) if in_tiny_world(frames, prompts) else {}
 
 # %% ../../nbs/evaluate/measures.ipynb #00319d20
-def chance_levels(
-    prompts: list[str],   # captions of the tiny world
-) -> dict[str, float]:    # attribute -> expected accuracy
+def chance_levels(prompts: list[str],    # captions of the tiny world
+                 ) -> dict[str, float]:  # attribute -> expected accuracy
     "The accuracy of videos drawn without their captions: a random value of each attribute, and never a gem"
     values = dict(colour=COLOURS, background=BACKGROUNDS, shape=SHAPES, motion=MOTIONS)
     without = sum(not parse_caption(p)["gem"] for p in prompts)/len(prompts)
     return {k: 1/len(v) for k, v in values.items()} | dict(gem=without)
 
 # %% ../../nbs/evaluate/measures.ipynb #f7cd4c7e
-def read_gems(
-    frames: Tensor,               # pixels (B, F, 3, H, W) in [0, 1]
-    prompts: list[str],           # B prompts
-) -> list[tuple[bool, bool]]:     # of each video: is a gem asked for, is one seen; empty outside the tiny world
+def read_gems(frames: Tensor,              # pixels (B, F, 3, H, W) in [0, 1]
+              prompts: list[str],          # B prompts
+             ) -> list[tuple[bool, bool]]: # of each video: asked for, seen; empty outside the tiny world
     "Gems asked for, and gems drawn"
     if not in_tiny_world(frames, prompts): return []
     return [(parse_caption(p)["gem"], seen) for p, seen in zip(prompts, read_oracles(frames)["gem"])]
 
-def gem_rates(
-    gems: list[tuple[bool, bool]],   # of `read_gems`
-) -> dict[str, float]:               # present: of the captions with a gem; false alarms: of those without
+def gem_rates(gems: list[tuple[bool, bool]],  # of `read_gems`
+             ) -> dict[str, float]:           # present: of the captions with a gem; false alarms: of those without
     "Presence and false alarms; a share of nothing is left out"
     asked, others = [s for a, s in gems if a], [s for a, s in gems if not a]
     return {k: sum(v)/len(v) for k, v in (("present", asked), ("false alarms", others)) if v}
@@ -165,18 +159,17 @@ def _evaluation(batches, spread):
 
 # %% ../../nbs/evaluate/measures.ipynb #96791f0b
 @torch.no_grad()
-def evaluate(
-    pipe: VideoPipeline,            # any pipeline, with or without a LoRA
-    reward,                         # a `Reward`, a function (frames, prompts) -> (B,), or a name for `load_reward`
-    prompts: list[str],             # one video each
-    seed: int = 0,                  # video i starts from seed + i: the same seed before and after
-    batch_size: int = 16,           # videos at a time; does not change the result
-    diversity_prompts: int = 5,     # prompts (the first ones) whose diversity is measured; 0 skips it
-    diversity_seeds: int = 6,       # videos of each, at least 2; the paper: 500
-    embed: Callable | None = None,  # frames (B, F, 3, H, W) -> (B, D), for the diversity; None: the tiny CLIP
-    progress: str = "",             # text of a progress bar; empty: no bar
-    **settings,                     # of the sampler: num_inference_steps, guidance_scale, eta
-) -> Evaluation:
+def evaluate(pipe: VideoPipeline,  # any pipeline, with or without a LoRA
+             reward,  # a `Reward`, a function (frames, prompts) -> (B,), or a name for `load_reward`
+             prompts: list[str],  # one video each
+             seed: int = 0,  # video i starts from seed + i: the same seed before and after
+             batch_size: int = 16,  # videos at a time; does not change the result
+             diversity_prompts: int = 5,  # prompts (the first ones) whose diversity is measured; 0 skips it
+             diversity_seeds: int = 6,  # videos of each, at least 2; the paper: 500
+             embed: Callable | None = None,  # frames (B, F, 3, H, W) -> (B, D), for the diversity; None: the tiny CLIP
+             progress: str = "",  # text of a progress bar; empty: no bar
+             **settings,  # of the sampler: num_inference_steps, guidance_scale, eta
+            ) -> Evaluation:
     "Sample, score and measure a model; raises ValueError or TypeError for bad input before any work"
     prompts, reward = _checked(prompts, reward, batch_size, diversity_prompts, diversity_seeds)
     chosen = prompts[:diversity_prompts]
@@ -190,19 +183,17 @@ def evaluate(
     return _evaluation(found, spread)
 
 # %% ../../nbs/evaluate/measures.ipynb #6c7f827b
-def gain(
-    before: Evaluation,  # of the base model
-    after: Evaluation,   # of the aligned one
-) -> float:              # in standard deviations of the base model's per-video reward
+def gain(before: Evaluation,  # of the base model
+         after: Evaluation,   # of the aligned one
+        ) -> float:           # in standard deviations of the base model's per-video reward
     "How much the mean reward rose; raises ValueError if all videos before had the same score"
     if not before.reward_std:
         raise ValueError("all videos before have the same reward, so there is no spread to measure the gain in")
     return (after.reward - before.reward)/before.reward_std
 
-def gain_error(
-    before: Evaluation,  # of one model
-    after: Evaluation,   # of another, on the same prompts and seeds
-) -> float:              # standard error of the mean difference, in units of the reward
+def gain_error(before: Evaluation,  # of one model
+               after: Evaluation,   # of another, on the same prompts and seeds
+              ) -> float:           # standard error of the mean difference, in units of the reward
     "How far the difference of the means may be off, taken video by video"
     if len(before.scores) != len(after.scores): raise ValueError(
         f"{len(before.scores)} videos before and {len(after.scores)} after: compare the same prompts and seeds")
@@ -214,9 +205,8 @@ class Table(str):
     "Text of a markdown table, shown as a table in a notebook"
     def _repr_markdown_(self): return str(self)
 
-def format_table(
-    rows: list[tuple],   # of strings; the first is the heading
-) -> Table:
+def format_table(rows: list[tuple],  # of strings; the first is the heading
+                ) -> Table:
     "A markdown table with aligned columns: the first to the left, the others to the right"
     widths = [max(map(len, column)) for column in zip(*rows)]
     def line(row):
@@ -256,11 +246,10 @@ def _rows(before, after, label):
     return [(f"{label}: {m}" if label else m, *cells) for m, *cells in rows]
 
 # %% ../../nbs/evaluate/measures.ipynb #ca500d08
-def comparison_table(
-    before: Evaluation | dict,      # of the base model; or one for each set of prompts, by name
-    after: Evaluation | dict,       # of the aligned model, in the same form
-    extra: dict | None = None,      # further rows: name -> what to write in the column "after"
-) -> Table:                         # print it, or leave it at the end of a cell
+def comparison_table(before: Evaluation | dict,  # of the base model; or one for each set of prompts, by name
+                     after: Evaluation | dict,   # of the aligned model, in the same form
+                     extra: dict | None = None,  # further rows: name -> what to write in the column "after"
+                    ) -> Table:                  # print it, or leave it at the end of a cell
     "Before, after, change; raises ValueError for evaluations that cannot be compared"
     if isinstance(before, Evaluation): before, after = {"": before}, {"": after}
     if before.keys() != after.keys():

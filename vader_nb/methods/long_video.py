@@ -30,10 +30,9 @@ from ..savings.rollout import NONE, Savings, sample_thriftily
 from ..world import FRAMES, parse_caption, read_oracles, segment
 
 # %% ../../nbs/methods/long_video.ipynb #3e60d309
-def first_images(
-    pipe,                       # image to video
-    image,                      # an `ImagePrompt` or a list of them, or pixels (3, H, W) or (B, 3, H, W) in [0, 1]
-) -> torch.Tensor:              # (B, 3, H, W) of the model's size
+def first_images(pipe,              # image to video
+                 image,             # an `ImagePrompt` or a list of them, or pixels (3, H, W) or (B, 3, H, W) in [0, 1]
+                ) -> torch.Tensor:  # (B, 3, H, W) of the model's size
     "The pictures to continue; TypeError or ValueError for what is none"
     if not hasattr(pipe, "encode_images"): raise TypeError(
         f"{pipe.name} does not continue pictures; load tiny-i2v, svd or svd-xt")
@@ -65,9 +64,7 @@ class Chain:
 
 # %% ../../nbs/methods/long_video.ipynb #e07d142e
 @contextmanager
-def constant(
-    pipe,                       # any pipeline, such as one with a LoRA
-):
+def constant(pipe):  # any pipeline, such as one with a LoRA
     "The denoiser's weights are constants inside: gradients pass, none arrives, also when it is recomputed"
     same = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in pipe.denoiser.parameters()}
     same |= {id(b): b for b in pipe.denoiser.buffers()}
@@ -108,15 +105,14 @@ def autoregressive_sample(
     return torch.cat(video, 1)
 
 # %% ../../nbs/methods/long_video.ipynb #123f75b3
-def sample_long(
-    pipe,                       # image to video
-    prompts: list[ImagePrompt], # pictures to continue
-    chunks: int = 3,            # how often
-    seed: int = 0,              # video i starts from seed + i
-    batch_size: int = 16,       # videos at a time; does not change them
-    progress: bool = False,     # a bar over the chunks
-    **settings,                 # of `sample_latents`
-) -> torch.Tensor:              # pixels (B, chunks*(F - 1) + 1, 3, H, W) in [0, 1]
+def sample_long(pipe,                        # image to video
+                prompts: list[ImagePrompt],  # pictures to continue
+                chunks: int = 3,             # how often
+                seed: int = 0,               # video i starts from seed + i
+                batch_size: int = 16,        # videos at a time; does not change them
+                progress: bool = False,      # a bar over the chunks
+                **settings,                  # of `sample_latents`
+               ) -> torch.Tensor:            # pixels (B, chunks*(F - 1) + 1, 3, H, W) in [0, 1]
     "Continue each picture `chunks` times, without gradients"
     if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
     images, videos, chain = first_images(pipe, prompts), [], Chain(chunks)
@@ -142,12 +138,11 @@ def same_as_first(
 
 # %% ../../nbs/methods/long_video.ipynb #1db9ca8d
 @torch.no_grad()
-def drift_curves(
-    frames: torch.Tensor,       # pixels (B, F, 3, 32, 32) in [0, 1]
-    prompts: list[ImagePrompt], # the pictures they continue, with their captions
-    vjepa: Reward,              # its loss, of each window of 8 frames
-    quality: Reward,            # of each frame alone, such as the aesthetic reward
-) -> dict[str, torch.Tensor]:   # (B, F) each; NaN where no window has its middle
+def drift_curves(frames: torch.Tensor,         # pixels (B, F, 3, 32, 32) in [0, 1]
+                 prompts: list[ImagePrompt],   # the pictures they continue, with their captions
+                 vjepa: Reward,                # its loss, of each window of 8 frames
+                 quality: Reward,              # of each frame alone, such as the aesthetic reward
+                ) -> dict[str, torch.Tensor]:  # (B, F) each; NaN where no window has its middle
     "How far each frame is from the first picture, how well its surroundings are predicted, how good it looks"
     (B, F), texts, n = frames.shape[:2], [""]*len(frames), FRAMES
     colour_of = lambda x: segment(x[:, None].expand(-1, FRAMES, -1, -1, -1)).colour
@@ -160,11 +155,10 @@ def drift_curves(
             "aesthetic score": torch.stack([quality(frames[:, i:i + 1], texts) for i in range(F)], 1)}
 
 # %% ../../nbs/methods/long_video.ipynb #bd92e8af
-def straddling_windows(
-    num_frames: int,              # frames of a chunk
-    chunks: int = 3,            # how many
-    length: int = 8,            # frames of a window, even
-) -> list[list[int]]:           # frame numbers: around each border, the two ends, spread over all
+def straddling_windows(num_frames: int,      # frames of a chunk
+                       chunks: int = 3,      # how many
+                       length: int = 8,      # frames of a window, even
+                      ) -> list[list[int]]:  # frame numbers: around each border, the two ends, spread over all
     "Windows of a long video whose frames come from more than one chunk; ValueError for lengths that do not fit"
     n = chunks*(num_frames - 1) + 1
     if chunks < 2: raise ValueError(f"chunks={chunks}: a single chunk has no border")
@@ -174,12 +168,11 @@ def straddling_windows(
     return [*borders, [*range(length//2), *range(n - length//2, n)], [i*(n - 1)//(length - 1) for i in range(length)]]
 
 # %% ../../nbs/methods/long_video.ipynb #d23a0220
-def over_windows(
-    reward: Reward,                 # of short videos
-    windows: list[list[int]],       # frame numbers; all of one length
-    name: str | None = None,        # None: the reward's own
-    given: bool = False,            # the first half of a window is given: gradient reaches the second half only
-) -> Reward:                        # of long videos: the mean over the windows
+def over_windows(reward: Reward,            # of short videos
+                 windows: list[list[int]],  # frame numbers; all of one length
+                 name: str | None = None,   # None: the reward's own
+                 given: bool = False,       # the first half of a window is given: gradient reaches the second half only
+                ) -> Reward:                # of long videos: the mean over the windows
     "A reward of short videos, taken over windows of a long one; ValueError for a video that is too short"
     reward, last, half = as_reward(reward), max(max(w) for w in windows), len(windows[0])//2
     @reads_pictures
@@ -193,9 +186,8 @@ def over_windows(
     return Reward(mean, name or reward.name)
 
 # %% ../../nbs/methods/long_video.ipynb #f0d9fb2e
-def half_masks(
-    grid: tuple[int, int, int],     # tokens of a window: in time, rows, columns
-) -> list:                          # masks for `vjepa_reward`
+def half_masks(grid: tuple[int, int, int],  # tokens of a window: in time, rows, columns
+              ) -> list:                    # masks for `vjepa_reward`
     "Hide the second half of a window and guess it from the first, and the other way round"
     half, all_tokens = grid[0]//2*grid[1]*grid[2], torch.arange(grid[0]*grid[1]*grid[2])
     return [(all_tokens[:half], all_tokens[half:]), (all_tokens[half:], all_tokens[:half])]
@@ -212,9 +204,8 @@ def picture_colour() -> Reward:     # scores of at most 0
         return -(frames.mean((3, 4)) - _given(prompts, frames).mean((2, 3))[:, None]).square().mean((1, 2))
     return Reward(colour)
 
-def picture_likeness(
-    model="tiny",                   # "tiny", a folder or hub id of a CLIP, or the module
-) -> Reward:                        # scores in [-1, 1]
+def picture_likeness(model="tiny",                   # "tiny", a folder or hub id of a CLIP, or the module
+                    ) -> Reward:                        # scores in [-1, 1]
     "CLIP's similarity of the frames with the picture, averaged over frames; for `ImagePrompt`s"
     clip = model if isinstance(model, torch.nn.Module) else load_clip(model)
     @reads_pictures
@@ -223,15 +214,14 @@ def picture_likeness(
     return Reward(likeness, networks=[clip])
 
 # %% ../../nbs/methods/long_video.ipynb #f7f94b21
-def chain_loss(
-    pipe,                                # image to video, with a LoRA
-    reward: Reward,                      # of long videos, such as `over_windows`
-    chain: Chain = Chain(),              # how often to continue, and how gradients pass
-    grad_steps: int | Callable = 1,      # K, of each chunk
-    form: Callable = maximise,           # scores (B,) -> scalar
-    savings: Savings = NONE,             # of the sampler: prefix, guidance_interval, reuse
-    **settings,                          # num_inference_steps, guidance_scale, eta
-) -> Callable:                           # a loss function for `fit`
+def chain_loss(pipe,                            # image to video, with a LoRA
+               reward: Reward,                  # of long videos, such as `over_windows`
+               chain: Chain = Chain(),          # how often to continue, and how gradients pass
+               grad_steps: int | Callable = 1,  # K, of each chunk
+               form: Callable = maximise,       # scores (B,) -> scalar
+               savings: Savings = NONE,         # of the sampler: prefix, guidance_interval, reuse
+               **settings,                      # num_inference_steps, guidance_scale, eta
+              ) -> Callable:                    # a loss function for `fit`
     "Algorithm 1 for a chain of chunks, as a loss function of a batch of `ImagePrompt`s"
     def loss_fn(batch):
         generators = batch.generators, batch.shared
@@ -247,14 +237,13 @@ LONG_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2", "proj
 
 # %% ../../nbs/methods/long_video.ipynb #882fad41
 @torch.no_grad()
-def consistency(
-    frames: torch.Tensor,       # long videos (B, F, 3, 32, 32) in [0, 1]
-    captions: list[str],        # what the pictures show that they continue
-    aesthetic: Reward,          # for the aesthetic quality
-    sharpness: Reward,          # for the imaging quality
-    moving: float = .02,        # motion energy from which a video counts as dynamic
-    clip="tiny",                # "tiny", a folder or hub id of a CLIP
-) -> dict[str, float]:          # column -> mean over the videos
+def consistency(frames: torch.Tensor,       # long videos (B, F, 3, 32, 32) in [0, 1]
+                captions: list[str],        # what the pictures show that they continue
+                aesthetic: Reward,          # for the aesthetic quality
+                sharpness: Reward,          # for the imaging quality
+                moving: float = .02,        # motion energy from which a video counts as dynamic
+                clip="tiny",                # "tiny", a folder or hub id of a CLIP
+               ) -> dict[str, float]:          # column -> mean over the videos
     "The six columns of the paper's Table 6, each with a stand-in of the tiny world for VBench's network"
     texts, e = [""]*len(frames), image_embeds(load_clip(clip), frames)
     alike = lambda a, b: (a*b).sum(-1).mean().item()

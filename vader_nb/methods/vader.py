@@ -37,13 +37,12 @@ class Vader:
         if not 0 <= self.anchor < math.inf: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
 
 # %% ../../nbs/methods/vader.ipynb #5ccf3ac6
-def vader_loss(
-    pipe: VideoPipeline,                # with a LoRA on its denoiser
-    reward: Reward,                     # what to climb
-    method: Vader = Vader(),            # K, frames, form of the loss, anchor
-    rollout: Callable = plain_rollout,  # (pipe, batch, grad_steps, **settings) -> Rollout
-    **settings,                         # num_inference_steps, guidance_scale, eta; None or absent: the model's own
-) -> Callable:                          # a loss function for `fit`
+def vader_loss(pipe: VideoPipeline,  # with a LoRA on its denoiser
+               reward: Reward,  # what to climb
+               method: Vader = Vader(),  # K, frames, form of the loss, anchor
+               rollout: Callable = plain_rollout,  # (pipe, batch, grad_steps, **settings) -> Rollout
+               **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
+              ) -> Callable:  # a loss function for `fit`
     "Algorithm 1 (and Figure 2), as a loss function of a batch of prompts"
     def loss_fn(batch):
         cond, latents, steps = rollout(pipe, batch, method.grad_steps, **settings)      # lines 2-8
@@ -58,11 +57,10 @@ def vader_loss(
     return loss_fn
 
 # %% ../../nbs/methods/vader.ipynb #946d12a0
-def drift(
-    pipe: VideoPipeline,       # with a LoRA
-    cond,                      # the condition of the batch
-    steps: list,               # the `GradStep`s of a rollout
-) -> torch.Tensor:             # (B,): mean squared distance of the predictions, averaged over the steps, with gradient
+def drift(pipe: VideoPipeline,  # with a LoRA
+          cond,                 # the condition of the batch
+          steps: list,          # the `GradStep`s of a rollout
+         ) -> torch.Tensor:     # (B,): mean squared distance of the predictions, averaged over the steps, with gradient
     "How far the aligned model's predictions are from the base model's, at the same noisy latents"
     total = 0.
     for s in steps:
@@ -81,13 +79,12 @@ def _try_reward(pipe, reward, prompts, reward_frames):
     if not scores.requires_grad: raise ValueError(
         f"reward {reward.name!r} does not depend differentiably on the frames")
 
-def check_alignment(
-    pipe: VideoPipeline,        # base model
-    reward: Reward,             # what to climb
-    prompts: list[str],         # training prompts
-    method: Vader,              # options of the method
-    **settings,                 # num_inference_steps, guidance_scale, eta
-) -> SamplerSettings:           # in full
+def check_alignment(pipe: VideoPipeline,  # base model
+                    reward: Reward,       # what to climb
+                    prompts: list[str],   # training prompts
+                    method: Vader,        # options of the method
+                    **settings,           # num_inference_steps, guidance_scale, eta
+                   ) -> SamplerSettings:  # in full
     "Refuse what cannot work, before any work starts"
     s, K = sampler_settings(pipe, **settings), method.grad_steps
     if isinstance(K, int) and not 1 <= K <= s.num_inference_steps: raise ValueError(
@@ -130,12 +127,11 @@ def _write_pictures(run, folder, prompts, seed):
     write_image(folder/"before_after.png", before_after(before, after, prompts))
     write_video(folder/"before_after.mp4", torch.cat([before, after], -2), scale=max(1, 128//before.shape[-1]))
 
-def save_run(
-    run: Run,
-    folder: str | Path,             # made if absent
-    prompts: list[str] | None = None,   # of the pictures; None: the first four training prompts
-    seed: int = 0,                  # of their noise
-) -> Path:                          # file of the LoRA
+def save_run(run: Run,
+             folder: str | Path,                # made if absent
+             prompts: list[str] | None = None,  # of the pictures; None: the first four training prompts
+             seed: int = 0,                     # of their noise
+            ) -> Path:                          # file of the LoRA
     "Write the LoRA, the log and the options, then a contact sheet and a before/after video"
     folder = check_out_dir(folder)
     file = save_lora(run.pipe, folder)
@@ -156,19 +152,18 @@ def _options(pipe, reward, sampler, **groups):
     return dict(model=pipe.name, reward=reward.name, sampler=plain(sampler), **{k: plain(v) for k, v in groups.items()})
 
 # %% ../../nbs/methods/vader.ipynb #8ab58188
-def align(
-    pipe: VideoPipeline,            # base model; gets a LoRA, its own weights stay as they are
-    reward,                         # a `Reward`, a name, a sum "tiny-clip + 0.5*green", or (frames, prompts) -> (B,)
-    prompts: list[str],             # training prompts
-    train_steps: int = 34,          # optimiser updates
-    method: Vader = Vader(),        # K, frames, form of the loss, anchor
-    lora: Lora = Lora(),            # rank, alpha, layers
-    savings: Savings = NONE,        # what makes an update cheaper, such as `FAST`
-    training: Training = Training(lr=1e-3),     # batch, optimiser, seed, checkpoint, precision
-    callbacks: tuple | None = None, # None is a progress bar
-    any_world: bool = False,        # allow a toy reward in front of a full-size model, and the reverse
-    **settings,                     # num_inference_steps, guidance_scale, eta; None or absent: the model's own
-) -> Run:
+def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay as they are
+          reward,  # a `Reward`, a name, a sum "tiny-clip + 0.5*green", or (frames, prompts) -> (B,)
+          prompts: list[str],  # training prompts
+          train_steps: int = 34,  # optimiser updates
+          method: Vader = Vader(),  # K, frames, form of the loss, anchor
+          lora: Lora = Lora(),  # rank, alpha, layers
+          savings: Savings = NONE,  # what makes an update cheaper, such as `FAST`
+          training: Training = Training(lr=1e-3),  # batch, optimiser, seed, checkpoint, precision
+          callbacks: tuple | None = None,  # None is a progress bar
+          any_world: bool = False,  # allow a toy reward in front of a full-size model, and the reverse
+          **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
+         ) -> Run:
     "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
     reward, prompts = load_reward(reward), check_prompts(prompts)
     check_worlds(pipe, reward, any_world)

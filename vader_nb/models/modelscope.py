@@ -33,29 +33,26 @@ def modelscope_config() -> dict:
         scheduler=dict(beta_schedule="scaled_linear", beta_start=.00085, beta_end=.012, steps_offset=1,
                        set_alpha_to_one=False, clip_sample=False))
 
-def build_modelscope(
-    config: dict,         # as of `modelscope_config`
-) -> dict:                # unet, vae, text_encoder, scheduler
+def build_modelscope(config: dict,  # as of `modelscope_config`
+                    ) -> dict:      # unet, vae, text_encoder, scheduler
     "The parts of a configuration, with random weights, on the current default device"
     return dict(unet=UNet3DConditionModel(**config["unet"]), vae=AutoencoderKL(**config["vae"]),
                 text_encoder=CLIPTextModel(CLIPTextConfig(**config["text_encoder"])),
                 scheduler=DDIMScheduler(**config["scheduler"]))
 
 # %% ../../nbs/models/modelscope.ipynb #d2b950bc
-def change_scheduler(
-    scheduler,     # a diffusers scheduler
-    cls,           # the class of scheduler that is wanted
-):                 # of that class, with the same noise schedule
+def change_scheduler(scheduler,  # a diffusers scheduler
+                     cls,        # the class of scheduler that is wanted
+                    ):           # of that class, with the same noise schedule
     "Another sampler for the same model; the spacing of the timesteps is the new class's own"
     if type(scheduler) is cls: return scheduler
     return cls.from_config({k: v for k, v in scheduler.config.items() if k != "timestep_spacing"})
 
 # %% ../../nbs/models/modelscope.ipynb #b4140aea
-def tiny_random_modelscope(
-    seed: int = 0,                                # of the weights
-    num_frames: int = 4,                            # of a video, of 32x32 pixels
-    scheduler=DPMSolverMultistepScheduler,        # a diffusers scheduler class
-) -> UNet3DPipeline:                              # takes captions of the tiny world
+def tiny_random_modelscope(seed: int = 0,                          # of the weights
+                           num_frames: int = 4,                    # of a video, of 32x32 pixels
+                           scheduler=DPMSolverMultistepScheduler,  # a diffusers scheduler class
+                          ) -> UNet3DPipeline:                     # takes captions of the tiny world
     "ModelScope's classes with random weights at toy size: for tests and for trying things out"
     torch.manual_seed(seed)
     words, config = make_tokenizer(), modelscope_config()

@@ -37,12 +37,11 @@ class OpenSoraCondition:
         return OpenSoraCondition(self.prompt_embeds[i], self.negative_prompt_embeds[i], self.text_mask[i], given)
 
 # %% ../../nbs/models/opensora.ipynb #6aa72466
-def give_frames(
-    cond: OpenSoraCondition,
-    latents: torch.Tensor,      # (B, C, f, h, w) noise
-    given: torch.Tensor,        # (B, C, k, h, w) clean latents, of an image or of the end of a video
-    where: list[int],           # their k places among the f latent frames
-) -> tuple:                     # condition and latents, to sample from
+def give_frames(cond: OpenSoraCondition,
+                latents: torch.Tensor,  # (B, C, f, h, w) noise
+                given: torch.Tensor,    # (B, C, k, h, w) clean latents, of an image or of the end of a video
+                where: list[int],       # their k places among the f latent frames
+               ) -> tuple:              # condition and latents, to sample from
     "Animate an image or continue a video: these latent frames stay as they are"
     where = check_frames(where, latents.shape[2])
     if given.shape != latents[:, :, where].shape: raise ValueError(
@@ -52,10 +51,9 @@ def give_frames(
     mask[:, where], latents[:, :, where] = False, given.to(latents)
     return replace(cond, frame_mask=mask), latents
 
-def clean_prompt(
-    prompt: str,
-    suffix: str = " aesthetic score: 6.5.",     # the official configuration appends it to each prompt
-) -> str:
+def clean_prompt(prompt: str,
+                 suffix: str = " aesthetic score: 6.5.",     # the official configuration appends it to each prompt
+                ) -> str:
     "The prompt as the network saw captions in training: with a score, in lower case, white space collapsed"
     return " ".join((prompt if "aesthetic score:" in prompt else prompt + suffix).lower().split())
 
@@ -64,19 +62,16 @@ class OpenSoraPipeline(Networks):
     "Open-Sora 1.2: T5, `STDiT3`, `OpenSoraVAE`, rectified flow"
     lora_targets = ("qkv", "q_linear", "kv_linear")     # the paper's recipe
 
-    def __init__(
-        self,
-        name: str,                          # what to call it in messages
-        tokenizer,                          # of T5
-        text_encoder: T5EncoderModel,
-        denoiser: STDiT3,
-        vae: OpenSoraVAE,
-        scheduler: RFlowScheduler,          # knows height, width and number of frames
-        defaults: dict,                     # num_inference_steps, guidance_scale, eta
-        fps: float = 24.,  # frames a second, told to the denoiser (an image is told 120, as in its training)
-        suffix: str = " aesthetic score: 6.5.",     # appended to each prompt
-        lone_latents: bool = False,         # True: as in the official training, not exact, see below
-    ):
+    def __init__(self, name: str,                          # what to call it in messages
+                 tokenizer,                          # of T5
+                 text_encoder: T5EncoderModel,
+                 denoiser: STDiT3,
+                 vae: OpenSoraVAE,
+                 scheduler: RFlowScheduler,          # knows height, width and number of frames
+                 defaults: dict,                     # num_inference_steps, guidance_scale, eta
+                 fps: float = 24.,  # frames a second, told to the denoiser (an image is told 120, as in its training)
+                 suffix: str = " aesthetic score: 6.5.",     # appended to each prompt
+                 lone_latents: bool = False):  # True: as in the official training, not exact, see below
         self.name, self.tokenizer, self.text_encoder = name, tokenizer, text_encoder
         self.denoiser, self.vae = denoiser, vae
         self.scheduler, self.defaults, self.suffix, self.lone_latents = scheduler, dict(defaults), suffix, lone_latents
@@ -107,13 +102,11 @@ def init_latents(self: OpenSoraPipeline, batch_size: int, generator=None) -> tor
 
 # %% ../../nbs/models/opensora.ipynb #291e1c78
 @patch
-def denoise(
-    self: OpenSoraPipeline,
-    latents: torch.Tensor,      # (B, C, f, h, w)
-    t: torch.Tensor,            # one of the scheduler's timesteps
-    cond: OpenSoraCondition,
-    guidance_scale: float,      # 1 is the conditional model, at half the cost
-) -> torch.Tensor:
+def denoise(self: OpenSoraPipeline, latents: torch.Tensor,  # (B, C, f, h, w)
+            t: torch.Tensor,                                # one of the scheduler's timesteps
+            cond: OpenSoraCondition,
+            guidance_scale: float,                          # 1 is the conditional model, at half the cost
+           ) -> torch.Tensor:
     "Velocity from noise to data after guidance, of the shape of `latents`; 0 at frames that are given"
     check_latents(latents, self.latent_shape)
     t = torch.as_tensor(t, device=latents.device)
@@ -130,11 +123,9 @@ def denoise(
 
 # %% ../../nbs/models/opensora.ipynb #72f3b84a
 @patch
-def decode(
-    self: OpenSoraPipeline,
-    latents: torch.Tensor,              # (B, C, f, h, w)
-    frames: list[int] | None = None,    # which frames; None: all
-) -> torch.Tensor:                      # pixels (B, F, 3, H, W) in [0, 1]
+def decode(self: OpenSoraPipeline, latents: torch.Tensor,  # (B, C, f, h, w)
+           frames: list[int] | None = None,                # which frames; None: all
+          ) -> torch.Tensor:                               # pixels (B, F, 3, H, W) in [0, 1]
     "Latents to pixels; chosen frames are those of the full decode, unless `lone_latents`"
     check_latents(latents, self.latent_shape)
     z, chosen = latents.to(self.vae.dtype), check_frames(frames, self.num_frames)
@@ -143,10 +134,8 @@ def decode(
     return (pixels/2 + .5).clamp(0, 1).transpose(1, 2)
 
 @patch
-def latent_of(
-    self: OpenSoraPipeline,
-    frame: int,             # 0 to num_frames-1
-) -> int:                   # index of a latent frame
+def latent_of(self: OpenSoraPipeline, frame: int,  # 0 to num_frames-1
+             ) -> int:                             # index of a latent frame
     "The latent that holds a frame; the first latent of a chunk holds fewer frames, for its padding is in front"
     chunk, factor = next(c for c in self.vae.chunks(self.num_frames) if frame in c.frames), self.vae.temporal_vae.factor
     return chunk.latents.start + (frame - chunk.frames.start + -len(chunk.frames) % factor)//factor
@@ -156,13 +145,12 @@ def _decode_alone(pipe, z, frames):
     return torch.cat([pipe.vae.decode(z[:, :, [pipe.latent_of(f)]], num_frames=1) for f in frames], 2)
 
 # %% ../../nbs/models/opensora.ipynb #23dc803d
-def random_opensora(
-    seed: int = 0,              # of the weights
-    num_frames: int = 22,       # 1, or at least 17; 22 are a chunk of 17 frames and one of 5
-    height: int = 32,           # multiples of 16
-    width: int = 48,
-    **options,                  # of `OpenSoraPipeline`
-) -> OpenSoraPipeline:
+def random_opensora(seed: int = 0,         # of the weights
+                    num_frames: int = 22,  # 1, or at least 17; 22 are a chunk of 17 frames and one of 5
+                    height: int = 32,      # multiples of 16
+                    width: int = 48,
+                    **options,             # of `OpenSoraPipeline`
+                   ) -> OpenSoraPipeline:
     "Open-Sora's classes at toy size with random weights: a test piece that draws nothing"
     two = lambda kind: [kind]*2
     spatial = dict(block_out_channels=[8, 16], down_block_types=two("DownEncoderBlock2D"),
@@ -190,21 +178,20 @@ OPENSORA_RECIPE = dict(   # github.com/mihirp1998/VADER, VADER-Open-Sora: vader_
     training=dict(batch_size=8, gradient_accumulation_steps=8, lr=2e-4, mixed_precision="bf16"))
 
 # %% ../../nbs/models/opensora.ipynb #38e9219f
-def load_opensora(
-    denoiser: str | Path = "hpcai-tech/OpenSora-STDiT-v3",     # hub id or folder
-    vae: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",
-    text_encoder: str | Path = "DeepFloyd/t5-v1_1-xxl",        # T5 v1.1 and its tokenizer
-    dtype: torch.dtype = torch.bfloat16,                       # of all networks; the official runs use bfloat16
-    device: str = "cpu",
-    num_frames: int = 51,                                      # 1, or at least 17
-    height: int = 276,                                         # pixels; the VAE rounds down to multiples of 8
-    width: int = 368,
-    suffix: str = " aesthetic score: 6.5.",                    # appended to each prompt
-    official_bf16: bool = False,                               # round sizes and timesteps as the official bf16 runs do
-    lone_latents: bool = False,  # decode chosen frames as the official training does; not exact
-    revision: str | None = None,                               # of the denoiser's repository
-    local_files_only: bool = False,                            # no download
-) -> OpenSoraPipeline:
+def load_opensora(denoiser: str | Path = "hpcai-tech/OpenSora-STDiT-v3",  # hub id or folder
+                  vae: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",
+                  text_encoder: str | Path = "DeepFloyd/t5-v1_1-xxl",  # T5 v1.1 and its tokenizer
+                  dtype: torch.dtype = torch.bfloat16,  # of all networks; the official runs use bfloat16
+                  device: str = "cpu",
+                  num_frames: int = 51,  # 1, or at least 17
+                  height: int = 276,  # pixels; the VAE rounds down to multiples of 8
+                  width: int = 368,
+                  suffix: str = " aesthetic score: 6.5.",  # appended to each prompt
+                  official_bf16: bool = False,  # round sizes and timesteps as the official bf16 runs do
+                  lone_latents: bool = False,  # decode chosen frames as the official training does; not exact
+                  revision: str | None = None,  # of the denoiser's repository
+                  local_files_only: bool = False,  # no download
+                 ) -> OpenSoraPipeline:
     "Open-Sora 1.2 from the published repositories; FileNotFoundError, or ValueError for a checkpoint of another model"
     scheduler = RFlowScheduler(height=height, width=width, num_frames=num_frames, size_dtype="bfloat16"
                                if official_bf16 else None)

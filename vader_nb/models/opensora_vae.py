@@ -28,13 +28,10 @@ from ..pipeline import check_frames
 # %% ../../nbs/models/opensora_vae.ipynb #1db585cb
 class CausalConv3d(nn.Conv3d):
     "Convolution over time, height and width whose output sees this frame and the ones before it"
-    def __init__(
-        self,
-        inputs: int, outputs: int,   # channels
-        kernel: int = 3,             # odd; the same in all directions
-        stride: int = 1,             # in time
-        bias: bool = True,
-    ):
+    def __init__(self, inputs: int, outputs: int,  # channels
+                 kernel: int = 3,                  # odd; the same in all directions
+                 stride: int = 1,                  # in time
+                 bias: bool = True):
         super().__init__(inputs, outputs, kernel, stride=(stride, 1, 1), bias=bias)
         self.pad = (*[kernel//2]*4, kernel - stride, 0)     # width, height: both sides; time: in front
 
@@ -113,17 +110,14 @@ class TemporalDecoder(_Levels):
 # %% ../../nbs/models/opensora_vae.ipynb #d2d25746
 class TemporalVAE(nn.Module):
     "The VAE over time of Open-Sora 1.2 (its `VAE_Temporal`); works on the latents of a 2-D VAE"
-    def __init__(
-        self,
-        in_out_channels: int = 4,                              # of the 2-D VAE's latents
-        latent_embed_dim: int = 4,                             # between encoder and the 1x1 convolutions
-        embed_dim: int = 4,                                    # of the latents
-        filters: int = 128,                                    # width
-        num_res_blocks: int = 4,                               # a level
-        channel_multipliers: tuple = (1, 2, 2, 4),             # of `filters`, by level
-        temporal_downsample: tuple = (False, True, True),      # halve the time after this level?
-        num_groups: int = 32,                                  # of group norm
-    ):
+    def __init__(self, in_out_channels: int = 4,                    # of the 2-D VAE's latents
+                 latent_embed_dim: int = 4,                         # between encoder and the 1x1 convolutions
+                 embed_dim: int = 4,                                # of the latents
+                 filters: int = 128,                                # width
+                 num_res_blocks: int = 4,                           # a level
+                 channel_multipliers: tuple = (1, 2, 2, 4),         # of `filters`, by level
+                 temporal_downsample: tuple = (False, True, True),  # halve the time after this level?
+                 num_groups: int = 32):  # of group norm
         super().__init__()
         if len(temporal_downsample) != len(channel_multipliers) - 1: raise ValueError(
             f"temporal_downsample has {len(temporal_downsample)} entries for {len(channel_multipliers)} levels: it "
@@ -153,11 +147,10 @@ class Chunk(NamedTuple):
     frames: range
     latents: range
 
-def chunks_of(
-    num_frames: int,         # frames of the video, at least 1
-    size: int | None = 17,   # frames of a chunk; None: all of them
-    factor: int = 4,         # frames of a latent
-) -> list[Chunk]:
+def chunks_of(num_frames: int,        # frames of the video, at least 1
+              size: int | None = 17,  # frames of a chunk; None: all of them
+              factor: int = 4,        # frames of a latent
+             ) -> list[Chunk]:
     "How a video is cut; raises ValueError for no frames"
     if num_frames < 1: raise ValueError(f"num_frames={num_frames}: a video has at least 1 frame")
     chunks, z = [], 0
@@ -183,16 +176,13 @@ class OpenSoraVAE(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True
 
     @register_to_config
-    def __init__(
-        self,
-        spatial: dict | None = None,                  # arguments of `AutoencoderKL`; None: `SPATIAL`
-        temporal: dict | None = None,                 # arguments of `TemporalVAE`; None: the published size
-        latents_mean: tuple = (-.10, .34, .27, .98),  # by channel: z = (z0 - mean)/std
-        latents_std: tuple = (3.85, 2.32, 2.33, 3.06),
-        scaling_factor: float = .18215,               # of the 2-D latents
-        micro_frame_size: int | None = 17,            # frames of a chunk; None: no chunks
-        micro_batch_size: int | None = 4,             # frames that the 2-D VAE works on at once; None: all
-    ):
+    def __init__(self, spatial: dict | None = None,            # arguments of `AutoencoderKL`; None: `SPATIAL`
+                 temporal: dict | None = None,                 # arguments of `TemporalVAE`; None: the published size
+                 latents_mean: tuple = (-.10, .34, .27, .98),  # by channel: z = (z0 - mean)/std
+                 latents_std: tuple = (3.85, 2.32, 2.33, 3.06),
+                 scaling_factor: float = .18215,               # of the 2-D latents
+                 micro_frame_size: int | None = 17,            # frames of a chunk; None: no chunks
+                 micro_batch_size: int | None = 4):  # frames that the 2-D VAE works on at once; None: all
         super().__init__()
         self.spatial_vae = AutoencoderKL(**(SPATIAL if spatial is None else spatial))
         self.temporal_vae = TemporalVAE(**temporal or {})
@@ -225,12 +215,10 @@ def _check_pixels(x, channels):
                      f"after channels")
 
 @patch
-def encode_spatial(
-    self: OpenSoraVAE,
-    x: Tensor,                      # pixels (B, 3, F, H, W) in [-1, 1]
-    generator=None,                 # of the draw; may be a list of one a video
-    noise: Tensor | None = None,    # standard normal (B*F, C, h, w) or (B, F, C, h, w) to use instead
-) -> Tensor:                        # (B, C, F, h, w)
+def encode_spatial(self: OpenSoraVAE, x: Tensor,  # pixels (B, 3, F, H, W) in [-1, 1]
+                   generator=None,                # of the draw; may be a list of one a video
+                   noise: Tensor | None = None,   # standard normal (B*F, C, h, w) or (B, F, C, h, w) to use instead
+                  ) -> Tensor:                    # (B, C, F, h, w)
     "A draw of the latents of the 2-D VAE, frame by frame"
     _check_pixels(x, self.spatial_vae.config.in_channels)
     moments = self._by_frame(lambda p: self.spatial_vae.encode(p).latent_dist.parameters, x)
@@ -240,22 +228,18 @@ def encode_spatial(
 
 # %% ../../nbs/models/opensora_vae.ipynb #4007e6c8
 @patch
-def encode_temporal(
-    self: OpenSoraVAE,
-    x_z: Tensor,     # 2-D latents (B, C, F, h, w)
-) -> Tensor:         # mean and log-variance (B, 2C, f, h, w), before scale and shift
+def encode_temporal(self: OpenSoraVAE, x_z: Tensor,  # 2-D latents (B, C, F, h, w)
+                   ) -> Tensor:                      # mean and log-variance (B, 2C, f, h, w), before scale and shift
     "The temporal encoder, chunk by chunk"
     return torch.cat([self.temporal_vae.encode(x_z[:, :, c.frames.start:c.frames.stop])
                       for c in self.chunks(x_z.shape[2])], 2)
 
 # %% ../../nbs/models/opensora_vae.ipynb #20bc7f24
 @patch
-def encode(
-    self: OpenSoraVAE,
-    x: Tensor,                      # pixels (B, 3, F, H, W) in [-1, 1]
-    generator=None,                 # of both draws; may be a list of one a video
-    noise: tuple | None = None,     # to use instead: spatial (B*F, C, h, w), temporal (B, C, f, h, w)
-) -> Tensor:                        # latents (B, C, f, h, w)
+def encode(self: OpenSoraVAE, x: Tensor,  # pixels (B, 3, F, H, W) in [-1, 1]
+           generator=None,                # of both draws; may be a list of one a video
+           noise: tuple | None = None,    # to use instead: spatial (B*F, C, h, w), temporal (B, C, f, h, w)
+          ) -> Tensor:                    # latents (B, C, f, h, w)
     "Latents of a video; draws twice"
     spatial, temporal = (None, None) if noise is None else noise
     moments = self.encode_temporal(self.encode_spatial(x, generator, spatial))
@@ -279,12 +263,10 @@ def _check_latents(vae, z, num_frames):
 
 # %% ../../nbs/models/opensora_vae.ipynb #0407e2ba
 @patch
-def decode_temporal(
-    self: OpenSoraVAE,
-    z: Tensor,                         # latents (B, C, f, h, w) of the whole video
-    num_frames: int,                   # F, frames of the whole video
-    frames: list[int] | None = None,   # which to return; None: all
-) -> Tensor:                           # 2-D latents (B, C, frames, h, w), in the order of `frames`
+def decode_temporal(self: OpenSoraVAE, z: Tensor,     # latents (B, C, f, h, w) of the whole video
+                    num_frames: int,                  # F, frames of the whole video
+                    frames: list[int] | None = None,  # which to return; None: all
+                   ) -> Tensor:                       # 2-D latents (B, C, frames, h, w), in the order of `frames`
     "The temporal decoder on each chunk that holds a chosen frame; ValueError for what the video lacks"
     chunks, frames = self.chunks(num_frames), check_frames(frames, num_frames)
     _check_latents(self, z, num_frames)
@@ -297,37 +279,30 @@ def decode_temporal(
 
 # %% ../../nbs/models/opensora_vae.ipynb #3e9b1f6d
 @patch
-def decode_spatial(
-    self: OpenSoraVAE,
-    x_z: Tensor,     # 2-D latents (B, C, F, h, w)
-) -> Tensor:         # pixels (B, 3, F, H, W), about [-1, 1]
+def decode_spatial(self: OpenSoraVAE, x_z: Tensor,  # 2-D latents (B, C, F, h, w)
+                  ) -> Tensor:                      # pixels (B, 3, F, H, W), about [-1, 1]
     "The 2-D decoder, frame by frame"
     return self._by_frame(lambda p: self.spatial_vae.decode(p).sample, x_z/self.config.scaling_factor)
 
 @patch
-def decode_frames(
-    self: OpenSoraVAE,
-    z: Tensor,                    # latents (B, C, f, h, w) of the whole video
-    num_frames: int,              # F, frames of the whole video
-    frames: list[int] | None,     # which to decode, each from 0 to F-1; None: all
-) -> Tensor:                      # pixels (B, 3, frames, H, W), about [-1, 1], in the order of `frames`
+def decode_frames(self: OpenSoraVAE, z: Tensor,  # latents (B, C, f, h, w) of the whole video
+                  num_frames: int,               # F, frames of the whole video
+                  frames: list[int] | None,      # which to decode, each from 0 to F-1; None: all
+                 ) -> Tensor:                    # pixels (B, 3, frames, H, W), about [-1, 1], in the order of `frames`
     "Some frames, the same as in the full decode; ValueError for other latents or frames than the video's"
     return self.decode_spatial(self.decode_temporal(z, num_frames, frames))
 
 # %% ../../nbs/models/opensora_vae.ipynb #72efdb93
 @patch
-def decode(
-    self: OpenSoraVAE,
-    z: Tensor,            # latents (B, C, f, h, w)
-    num_frames: int,      # F, which the latents alone do not say: 5 latents are 17 frames, but 4 are 13 to 16
-) -> Tensor:              # pixels (B, 3, F, H, W), about [-1, 1]
+def decode(self: OpenSoraVAE, z: Tensor,  # latents (B, C, f, h, w)
+           num_frames: int,  # F, which the latents alone do not say: 5 latents are 17 frames, but 4 are 13 to 16
+          ) -> Tensor:  # pixels (B, 3, F, H, W), about [-1, 1]
     "A whole video; ValueError for latents of a video of another length"
     return self.decode_frames(z, num_frames, None)
 
 # %% ../../nbs/models/opensora_vae.ipynb #efa55f71
-def convert_opensora_vae(
-    state: dict[str, Tensor],    # tensors under the names of the published checkpoint
-) -> dict[str, Tensor]:          # the same under ours
+def convert_opensora_vae(state: dict[str, Tensor],  # tensors under the names of the published checkpoint
+                        ) -> dict[str, Tensor]:     # the same under ours
     "Names of `hpcai-tech/OpenSora-VAE-v1.2` -> names of `OpenSoraVAE`"
     def ours(k):
         k = k.replace("spatial_vae.module.", "spatial_vae.")

@@ -95,21 +95,19 @@ def step(self: RFlowScheduler, model_output, timestep, sample, eta=0., generator
     return Step(mean, sample + model_output*self._level(now, sample), mean, torch.zeros_like(now))
 
 # %% ../../nbs/models/rflow.ipynb #1e3bf8e7
-def guided_velocity(
-    network,                # (2B, C, f, h, w), (2B,) -> (2B, C or 2C, f, h, w): prompts first, then null text
-    z: torch.Tensor,        # (B, C, f, h, w) noisy latents
-    t: torch.Tensor,        # timestep: one number, or (B,)
-    guidance_scale: float,  # 1 is the conditional model
-) -> torch.Tensor:          # (B, C, f, h, w)
+def guided_velocity(network,  # (2B, C, f, h, w), (2B,) -> (2B, C or 2C, f, h, w): prompts first, then null text
+                    z: torch.Tensor,  # (B, C, f, h, w) noisy latents
+                    t: torch.Tensor,  # timestep: one number, or (B,)
+                    guidance_scale: float,  # 1 is the conditional model
+                   ) -> torch.Tensor:  # (B, C, f, h, w)
     "Classifier-free guidance in one pass; the second half of the channels (sigma) is dropped"
     z2 = torch.cat([z, z])
     cond, uncond = network(z2, t.expand(len(z)).repeat(2))[:, :z.shape[1]].chunk(2)
     return guide(uncond, cond, guidance_scale)
 
 # %% ../../nbs/models/rflow.ipynb #7f57540d
-def over_frames(
-    mask: torch.Tensor,     # (B, f)
-) -> torch.Tensor:          # (B, 1, f, 1, 1)
+def over_frames(mask: torch.Tensor,  # (B, f)
+               ) -> torch.Tensor:    # (B, 1, f, 1, 1)
     "A mask of frames, in the form of latents"
     return mask[:, None, :, None, None]
 
@@ -121,14 +119,13 @@ def _check_mask(mask, z):
         f"of {len(z)} videos")
 
 # %% ../../nbs/models/rflow.ipynb #e2d806f1
-def sample_masked(
-    velocity,                     # (z, t, frame_mask (B, f) or None) -> velocity, after guidance
-    z: torch.Tensor,              # (B, C, f, h, w): noise, and clean latents where mask < 1
-    scheduler: RFlowScheduler,    # after set_timesteps
-    mask: torch.Tensor | None = None,    # (B, f) in [0, 1]: 0 keep, 1 make, between: edit from that level
-    noise=None,                   # (steps, B, C, f, h, w) to add at an edit's start; None: drawn from `generator`
-    generator=None,
-) -> torch.Tensor:                # (B, C, f, h, w)
+def sample_masked(velocity,  # (z, t, frame_mask (B, f) or None) -> velocity, after guidance
+                  z: torch.Tensor,  # (B, C, f, h, w): noise, and clean latents where mask < 1
+                  scheduler: RFlowScheduler,  # after set_timesteps
+                  mask: torch.Tensor | None = None,  # (B, f) in [0, 1]: 0 keep, 1 make, between: edit from that level
+                  noise=None,  # (steps, B, C, f, h, w) to add at an edit's start; None: drawn from `generator`
+                  generator=None,
+                 ) -> torch.Tensor:  # (B, C, f, h, w)
     "Rectified flow that keeps or edits given frames"
     _check_mask(mask, z)
     active, active_before = None, None if mask is None else mask == 1

@@ -24,10 +24,9 @@ from ..hub import fetch_file, load_strict, read_tensors
 from ..private import init_names, recomputed
 
 # %% ../../nbs/models/stdit3.ipynb #cb141ef3
-def sinusoid(
-    values: torch.Tensor,   # (N,) timesteps in 0..1000, or frames a second
-    width: int = 256,       # even
-) -> torch.Tensor:          # (N, width) float32, [cos, sin]
+def sinusoid(values: torch.Tensor,  # (N,) timesteps in 0..1000, or frames a second
+             width: int = 256,      # even
+            ) -> torch.Tensor:      # (N, width) float32, [cos, sin]
     "Sinusoidal embedding of numbers; computed in float32 in any model, as in the official code"
     half = width//2
     freqs = torch.exp(-math.log(10000)*torch.arange(half, dtype=torch.float32, device=values.device)/half)
@@ -41,22 +40,20 @@ def _axis(n, dim, scale, base_size):
     args = (torch.arange(n)/scale*(base_size/n))[:, None]*freqs
     return torch.cat([args.sin(), args.cos()], -1)
 
-def position_table(
-    height: int,        # patches, after padding
-    width: int,
-    dim: int,           # channels, divisible by 4
-    scale: float,       # sqrt(height*width) of the video in pixels, divided by 512
-) -> torch.Tensor:      # (height*width, dim) float32, row by row; the first half is horizontal
+def position_table(height: int,       # patches, after padding
+                   width: int,
+                   dim: int,          # channels, divisible by 4
+                   scale: float,      # sqrt(height*width) of the video in pixels, divided by 512
+                  ) -> torch.Tensor:  # (height*width, dim) float32, row by row; the first half is horizontal
     "Where each patch is, on an axis that does not depend on the aspect ratio"
     base_size = round((height*width)**.5)
     x, y = _axis(width, dim//2, scale, base_size), _axis(height, dim//2, scale, base_size)
     return torch.cat([x.repeat(height, 1), y.repeat_interleave(width, 0)], -1)
 
 # %% ../../nbs/models/stdit3.ipynb #e4438b23
-def rotate_pairs(
-    x: torch.Tensor,        # (..., T, D) queries or keys, T frames
-    freqs: torch.Tensor,    # (D/2,) angle per frame, of each pair
-) -> torch.Tensor:          # (..., T, D)
+def rotate_pairs(x: torch.Tensor,      # (..., T, D) queries or keys, T frames
+                 freqs: torch.Tensor,  # (D/2,) angle per frame, of each pair
+                ) -> torch.Tensor:     # (..., T, D)
     "Rotary embedding (Su et al., 2021) of interleaved pairs (0, 1), (2, 3), ..."
     freqs = freqs.to(torch.promote_types(freqs.dtype, torch.float32))
     angle = torch.arange(x.shape[-2], device=x.device, dtype=freqs.dtype)[:, None]*freqs
@@ -289,9 +286,8 @@ def forward(
     return Transformer2DModelOutput(sample=x) if return_dict else (x,)
 
 # %% ../../nbs/models/stdit3.ipynb #50e83c90
-def stdit3_config(
-    official: dict,     # config.json of a published checkpoint, or the arguments of the official constructor
-) -> dict:              # arguments of `STDiT3`
+def stdit3_config(official: dict,  # config.json of a published checkpoint, or the arguments of the official constructor
+                 ) -> dict:        # arguments of `STDiT3`
     "The network's part of an official configuration; ValueError for another model"
     kind = official.get("model_type", official.get("_class_name", "STDiT3"))
     if kind != "STDiT3": raise ValueError(f"this is the configuration of a {kind!r}, not of an STDiT3")

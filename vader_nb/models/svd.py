@@ -31,19 +31,17 @@ def _blur(x, sigma):
     rows = F.pad(x.reshape(-1, 1, x.shape[-1]), (n//2, n//2), mode="reflect")
     return F.conv1d(rows, (kernel/kernel.sum()).view(1, 1, -1)).view(x.shape)
 
-def resize_antialiased(
-    images: torch.Tensor,     # (N, 3, h, w), any range
-    size: tuple[int, int],    # wanted height and width
-) -> torch.Tensor:            # (N, 3, H, W)
+def resize_antialiased(images: torch.Tensor,   # (N, 3, h, w), any range
+                       size: tuple[int, int],  # wanted height and width
+                      ) -> torch.Tensor:       # (N, 3, H, W)
     "The resizing of `StableVideoDiffusionPipeline` for CLIP: blur, then bicubic with aligned corners"
     for dim, n in ((-1, size[1]), (-2, size[0])):
         images = _blur(images.transpose(dim, -1), max((images.shape[dim]/n - 1)/2, .001)).transpose(dim, -1)
     return F.interpolate(images, tuple(size), mode="bicubic", align_corners=True)
 
 # %% ../../nbs/models/svd.ipynb #5ccb2a57
-def svd_scheduler(
-    **changes,                       # of its configuration
-) -> EulerDiscreteScheduler:
+def svd_scheduler(**changes,  # of its configuration
+                 ) -> EulerDiscreteScheduler:
     "The published scheduler of `stabilityai/stable-video-diffusion-img2vid` and `-xt`"
     return EulerDiscreteScheduler(**dict(
         beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear", num_train_timesteps=1000,
@@ -52,10 +50,9 @@ def svd_scheduler(
         timestep_spacing="leading", timestep_type="continuous") | changes)
 
 # %% ../../nbs/models/svd.ipynb #695a742a
-def step_reach(
-    scheduler: EulerDiscreteScheduler,  # predicts velocities
-    num_inference_steps: int,           # of sampling
-) -> torch.Tensor:                      # (steps,), noisiest first
+def step_reach(scheduler: EulerDiscreteScheduler,  # predicts velocities
+               num_inference_steps: int,           # of sampling
+              ) -> torch.Tensor:                   # (steps,), noisiest first
     "How far one unit of the network's output moves the latents, at each sampling step"
     scheduler.set_timesteps(num_inference_steps)
     s, after = scheduler.sigmas[:-1], scheduler.sigmas[1:]
@@ -106,18 +103,15 @@ def _first_sigma(scheduler, steps):
 class SVDPipeline(Networks):
     "Image to video: CLIP's image encoder, `UNetSpatioTemporalConditionModel`, `AutoencoderKLTemporalDecoder`"
     lora_targets = LORA_TARGETS_SVD
-    def __init__(
-        self,
-        name: str,                                          # what to call it in messages
-        feature_extractor, image_encoder, unet, vae, scheduler,  # stock modules
-        num_frames: int,                                      # frames of a video
-        size: tuple[int, int],                              # height and width of its frames
-        defaults: dict,  # num_inference_steps, guidance_scale (at the last frame), eta (0)
-        fps: int = 7,                                       # frames per second, told to the model minus 1
-        motion_bucket_id: int = 127,                        # how much motion to draw, 0 to 255
-        noise_aug_strength: float = .02,                    # noise on the picture
-        decode_chunk_size: int | None = None,               # frames decoded together; None is all
-    ):
+    def __init__(self, name: str,  # what to call it in messages
+                 feature_extractor, image_encoder, unet, vae, scheduler,  # stock modules
+                 num_frames: int,  # frames of a video
+                 size: tuple[int, int],  # height and width of its frames
+                 defaults: dict,  # num_inference_steps, guidance_scale (at the last frame), eta (0)
+                 fps: int = 7,  # frames per second, told to the model minus 1
+                 motion_bucket_id: int = 127,  # how much motion to draw, 0 to 255
+                 noise_aug_strength: float = .02,  # noise on the picture
+                 decode_chunk_size: int | None = None):  # frames decoded together; None is all
         if decode_chunk_size is not None and decode_chunk_size < 1: raise ValueError(
             f"decode_chunk_size={decode_chunk_size}: must be at least 1, or None for all frames")
         self.name, self.num_frames, self.size, self.defaults = name, num_frames, tuple(size), dict(defaults)
@@ -184,8 +178,8 @@ def _sigma(self: SVDPipeline, t):
 def _guidance(self: SVDPipeline, scale, like):
     "Guidance of each frame (1, f, 1, 1, 1), growing"
     if scale < self.min_guidance_scale:
-        raise ValueError(f"guidance_scale={scale} is that of the last frame, so at least "
-                         f"{self.min_guidance_scale}, that of the first; 1 is no guidance")
+        raise ValueError(f"guidance_scale={scale} is that of the last frame, so at least {self.min_guidance_scale}, "
+                         f"that of the first; 1 is no guidance")
     return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, -1, 1, 1, 1)
 
 @patch
@@ -223,11 +217,10 @@ def make_feature_extractor(side: int = 224):
     return clip_image_processor()(size=dict(shortest_edge=side), crop_size=dict(height=side, width=side))
 
 # %% ../../nbs/models/svd.ipynb #fbd8ed72
-def tiny_random_svd(
-    seed: int = 0,            # of the weights
-    num_frames: int = 5,        # frames of a video, of 32x32 pixels
-    **options,                # of `SVDPipeline`
-) -> SVDPipeline:             # 1.5 M parameters, all random
+def tiny_random_svd(seed: int = 0,        # of the weights
+                    num_frames: int = 5,  # frames of a video, of 32x32 pixels
+                    **options,            # of `SVDPipeline`
+                   ) -> SVDPipeline:      # 1.5 M parameters, all random
     "SVD's classes and scheduler with random weights at toy size: for tests and for trying things out"
     torch.manual_seed(seed)
     unet = UNetSpatioTemporalConditionModel(
@@ -250,21 +243,20 @@ _PARTS = dict(image_encoder=CLIPVisionModelWithProjection, unet=UNetSpatioTempor
               vae=AutoencoderKLTemporalDecoder)
 
 # %% ../../nbs/models/svd.ipynb #9a474055
-def load_svd(
-    folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img2vid",  # "...-xt": 25 frames, not 14
-    dtype: torch.dtype = torch.float32,     # of all networks
-    device: str = "cpu",                    # of all networks
-    size: tuple[int, int] = (576, 1024),    # height and width
-    num_frames: int | None = None,            # frames of a video; None: what the UNet was trained for
-    num_inference_steps: int = 25,          # of sampling, unless told otherwise
-    guidance_scale: float = 3.,             # at the last frame
-    sigma_min: float | None = None,         # smallest noise level; None: the scheduler's own
-    gradient_checkpointing: bool = False,   # recompute activations of UNet and decoder in the backward pass
-    image_encoder: torch.nn.Module | None = None,  # use this one instead of the folder's
-    revision: str | None = None,            # branch, tag or commit on the hub
-    local_files_only: bool = False,         # use what was downloaded before
-    **options,                              # fps, motion_bucket_id, noise_aug_strength, decode_chunk_size
-) -> SVDPipeline:
+def load_svd(folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img2vid",  # "...-xt": 25 frames, not 14
+             dtype: torch.dtype = torch.float32,     # of all networks
+             device: str = "cpu",                    # of all networks
+             size: tuple[int, int] = (576, 1024),    # height and width
+             num_frames: int | None = None,            # frames of a video; None: what the UNet was trained for
+             num_inference_steps: int = 25,          # of sampling, unless told otherwise
+             guidance_scale: float = 3.,             # at the last frame
+             sigma_min: float | None = None,         # smallest noise level; None: the scheduler's own
+             gradient_checkpointing: bool = False,   # recompute activations of UNet and decoder in the backward pass
+             image_encoder: torch.nn.Module | None = None,  # use this one instead of the folder's
+             revision: str | None = None,            # branch, tag or commit on the hub
+             local_files_only: bool = False,         # use what was downloaded before
+             **options,                              # fps, motion_bucket_id, noise_aug_strength, decode_chunk_size
+            ) -> SVDPipeline:
     "Stable Video Diffusion; raises FileNotFoundError or ValueError, saying what is wrong with a folder"
     wanted = {part: cls for part, cls in _PARTS.items() if part != "image_encoder" or image_encoder is None}
     folder = fetch_folder(folder_or_hub, tuple(wanted), dtype in HALF, revision, local_files_only)

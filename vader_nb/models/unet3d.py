@@ -28,14 +28,11 @@ from ..world import parse_caption
 # %% ../../nbs/models/unet3d.ipynb #295e4d87
 class UNet3DPipeline(Networks):
     "A text-to-video model of a CLIP text encoder, a `UNet3DConditionModel` and a frame-wise `AutoencoderKL`"
-    def __init__(
-        self,
-        name: str,                                  # what to call it in messages
-        tokenizer, text_encoder, unet, vae, scheduler,  # stock modules
-        num_frames: int,                              # frames of a video
-        defaults: dict,                             # num_inference_steps, guidance_scale, eta
-        check_prompt: Callable | None = None,       # called with each prompt; raises for one the model cannot know
-    ):
+    def __init__(self, name: str,  # what to call it in messages
+                 tokenizer, text_encoder, unet, vae, scheduler,  # stock modules
+                 num_frames: int,  # frames of a video
+                 defaults: dict,  # num_inference_steps, guidance_scale, eta
+                 check_prompt: Callable | None = None):  # called with each prompt; raises for one the model cannot know
         self.name, self.num_frames, self.defaults, self.check_prompt = name, num_frames, dict(defaults), check_prompt
         self.tokenizer, self.text_encoder, self.vae, self.scheduler = tokenizer, text_encoder, vae, scheduler
         self.denoiser = unet
@@ -61,8 +58,7 @@ def encode_prompt(self: UNet3DPipeline, prompts: list[str]) -> Condition:
 def init_latents(self: UNet3DPipeline, batch_size: int, generator=None) -> torch.Tensor:
     "Noise (B, C, f, h, w) to start sampling from; `generator` may be a list of one a video"
     if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
-    noise = randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device,
-                         dtype=self.dtype)
+    noise = randn_tensor((batch_size, *self.latent_shape), generator=generator, device=self.device, dtype=self.dtype)
     return noise*self.scheduler.init_noise_sigma
 
 # %% ../../nbs/models/unet3d.ipynb #81f81ea9
@@ -90,15 +86,14 @@ def decode(self: UNet3DPipeline, latents: torch.Tensor, frames: list[int] | None
 # %% ../../nbs/models/unet3d.ipynb #43428577
 _NETWORKS = dict(text_encoder=CLIPTextModel, unet=UNet3DConditionModel, vae=AutoencoderKL)
 
-def load_unet3d(
-    folder: str | Path,              # folder in diffusers' layout
-    name: str,                       # what to call it in messages
-    num_frames: int,                   # frames of a video
-    defaults: dict,                  # num_inference_steps, guidance_scale, eta
-    dtype: torch.dtype = torch.float32,     # of all networks
-    device: str = "cpu",             # of all networks
-    check_prompt: Callable | None = None,   # raises for a prompt the model cannot know
-) -> UNet3DPipeline:
+def load_unet3d(folder: str | Path,              # folder in diffusers' layout
+                name: str,                       # what to call it in messages
+                num_frames: int,                   # frames of a video
+                defaults: dict,                  # num_inference_steps, guidance_scale, eta
+                dtype: torch.dtype = torch.float32,     # of all networks
+                device: str = "cpu",             # of all networks
+                check_prompt: Callable | None = None,   # raises for a prompt the model cannot know
+               ) -> UNet3DPipeline:
     "Load a model of this family from a folder; raises FileNotFoundError or ValueError, saying what is wrong with it"
     folder = check_folder(folder, "TextToVideoSDPipeline", tuple(_NETWORKS))
     nets = {part: load_part(folder, part, cls, dtype) for part, cls in _NETWORKS.items()}
@@ -109,19 +104,17 @@ def load_unet3d(
     return pipe.to(device)
 
 # %% ../../nbs/models/unet3d.ipynb #51a1ada8
-def load_tiny(
-    folder: str | Path | None = None,    # None: the weights in this package
-    **kwargs,                            # dtype, device of `load_unet3d`
-) -> UNet3DPipeline:
+def load_tiny(folder: str | Path | None = None,  # None: the weights in this package
+              **kwargs,                          # dtype, device of `load_unet3d`
+             ) -> UNet3DPipeline:
     "The tiny text-to-video model: 8 frames of 32x32, captions of the tiny world"
     defaults = dict(num_inference_steps=10, guidance_scale=3., eta=0.)
     return load_unet3d(folder or weights_folder("tiny"), "tiny", 8, defaults, check_prompt=parse_caption, **kwargs)
 
 # %% ../../nbs/models/unet3d.ipynb #2a144c48
-def checkpoint_blocks(
-    unet: UNet3DConditionModel,    # changed in place
-    on: bool = True,               # False undoes it
-) -> UNet3DConditionModel:         # the same
+def checkpoint_blocks(unet: UNet3DConditionModel,  # changed in place
+                      on: bool = True,             # False undoes it
+                     ) -> UNet3DConditionModel:    # the same
     "Gradient checkpointing of a network that has none: its blocks are computed again in the backward pass"
     for m in unet.modules():
         if not isinstance(m, (ResnetBlock2D, TemporalConvLayer, Transformer2DModel, TransformerTemporalModel)): continue

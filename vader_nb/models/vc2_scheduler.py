@@ -14,10 +14,9 @@ from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../../nbs/models/vc2_scheduler.ipynb #07101730
-def vc2_timesteps(
-    num_inference_steps: int,           # S
-    num_train_timesteps: int = 1000,    # T
-) -> list[int]:                         # ascending; S of them where S divides T, else sometimes more
+def vc2_timesteps(num_inference_steps: int,         # S
+                  num_train_timesteps: int = 1000,  # T
+                 ) -> list[int]:                    # ascending; S of them where S divides T, else sometimes more
     "The official `range(0, T, T//S) + 1`; ValueError for S below 1, above T, or that leaves the tables"
     make = lambda s: [t + 1 for t in range(0, num_train_timesteps, num_train_timesteps//s)]
     fits = lambda s: 1 <= s <= num_train_timesteps and make(s)[-1] < num_train_timesteps
@@ -31,13 +30,12 @@ def vc2_timesteps(
     return make(int(s))
 
 # %% ../../nbs/models/vc2_scheduler.ipynb #4355675b
-def vc2_tables(
-    num_train_timesteps: int = 1000,    # T
-    beta_start: float = .00085,         # noise added by the first step
-    beta_end: float = .012,             # noise added by the last step
-    scale_b: float = .7,                # the smallest s_t
-    mid_step: int = 400,                # timesteps until it is reached
-) -> tuple[Tensor, Tensor]:             # betas and s_t, each (T,) float64
+def vc2_tables(num_train_timesteps: int = 1000,  # T
+               beta_start: float = .00085,       # noise added by the first step
+               beta_end: float = .012,           # noise added by the last step
+               scale_b: float = .7,              # the smallest s_t
+               mid_step: int = 400,              # timesteps until it is reached
+              ) -> tuple[Tensor, Tensor]:        # betas and s_t, each (T,) float64
     "The published noise schedule, and the shrinking of the signal"
     betas = torch.linspace(beta_start**.5, beta_end**.5, num_train_timesteps, dtype=torch.float64)**2
     falling = torch.linspace(1, scale_b, mid_step, dtype=torch.float64)[:num_train_timesteps]
@@ -47,15 +45,12 @@ def vc2_tables(
 class VC2DDIMScheduler(DDIMScheduler):
     "DDIM with the dynamic rescaling of VideoCrafter2 (its `DDIMSampler` with `use_scale`), in diffusers' form"
     @register_to_config
-    def __init__(
-        self,
-        num_train_timesteps: int = 1000,    # T
-        beta_start: float = .00085,         # noise added by the first step
-        beta_end: float = .012,             # noise added by the last step
-        use_scale: bool = True,             # shrink the signal; on in the published configuration
-        scale_b: float = .7,                # the smallest s_t
-        mid_step: int = 400,                # timesteps until it is reached
-    ):
+    def __init__(self, num_train_timesteps: int = 1000,  # T
+                 beta_start: float = .00085,             # noise added by the first step
+                 beta_end: float = .012,                 # noise added by the last step
+                 use_scale: bool = True,                 # shrink the signal; on in the published configuration
+                 scale_b: float = .7,                    # the smallest s_t
+                 mid_step: int = 400):  # timesteps until it is reached
         super().__init__(num_train_timesteps, beta_start, beta_end, "scaled_linear", clip_sample=False,
                          set_alpha_to_one=False, steps_offset=1)
         self.betas, self.scale_arr = vc2_tables(num_train_timesteps, beta_start, beta_end, scale_b if use_scale else 1.,

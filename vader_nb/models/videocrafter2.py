@@ -53,9 +53,8 @@ def _arguments(part, given):
     return {k: given.get(k, v) for k, v in LAYOUT[part].items()}
 
 # %% ../../nbs/models/videocrafter2.ipynb #541bd900
-def unet_config(
-    **sizes,        # of the official constructor; the published ones where none is given
-) -> dict:          # for `UNet3DConditionModel`
+def unet_config(**sizes,   # of the official constructor; the published ones where none is given
+               ) -> dict:  # for `UNet3DConditionModel`
     "The official constructor's arguments in diffusers' words; ValueError for an option without a counterpart"
     a = _arguments("unet", sizes)
     attended = [2**i in a["attention_resolutions"] for i in range(len(a["channel_mult"]))]
@@ -82,9 +81,8 @@ def _layer_names(old, block, j, attended):
     return names
 
 # %% ../../nbs/models/videocrafter2.ipynb #74ef697b
-def unet_names(
-    config: dict,           # of `unet_config`
-) -> dict[str, str]:        # official layer -> layer of diffusers
+def unet_names(config: dict,        # of `unet_config`
+              ) -> dict[str, str]:  # official layer -> layer of diffusers
     "Where each layer of the official UNet is found in ours"
     names = {"time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
              "fps_embedding.0": "time_embedding.fps.linear_1", "fps_embedding.2": "time_embedding.fps.linear_2",
@@ -105,11 +103,8 @@ def unet_names(
 # %% ../../nbs/models/videocrafter2.ipynb #81bab454
 class FpsTimeEmbedding(TimestepEmbedding):
     "The timestep embedding of VideoCrafter2: one MLP for the timestep plus one for the frame rate"
-    def __init__(
-        self,
-        in_channels: int,         # width of the sinusoids
-        time_embed_dim: int,      # width of the embedding
-    ):
+    def __init__(self, in_channels: int,  # width of the sinusoids
+                 time_embed_dim: int):  # width of the embedding
         super().__init__(in_channels, time_embed_dim)
         self.fps_proj = Timesteps(in_channels, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.fps = TimestepEmbedding(in_channels, time_embed_dim)
@@ -124,10 +119,8 @@ class FpsTimeEmbedding(TimestepEmbedding):
         return super().forward(sample, condition) + self.shift().repeat(len(sample)//len(self.rates), 1)
 
 # %% ../../nbs/models/videocrafter2.ipynb #69e56ac6
-def set_fps(
-    model,               # a pipeline, or its UNet
-    fps,                 # frames a second, above 0: a number, or one for each video of a batch
-):
+def set_fps(model,  # a pipeline, or its UNet
+            fps):  # frames a second, above 0: a number, or one for each video of a batch
     "Tell the denoiser the frame rate; raises ValueError for one that is none, or for a UNet without a frame rate"
     embedding = getattr(getattr(model, "denoiser", model), "time_embedding", None)
     if not isinstance(embedding, FpsTimeEmbedding):
@@ -137,10 +130,9 @@ def set_fps(
     embedding.rates = tuple(rates)
 
 # %% ../../nbs/models/videocrafter2.ipynb #5c3c1ab7
-def make_unet(
-    fps=24,                     # frames a second; 24 in the paper's code, 16 in the official module
-    **sizes,                    # of the official constructor; the published ones where none is given
-) -> UNet3DConditionModel:      # with random weights
+def make_unet(fps=24,                    # frames a second; 24 in the paper's code, 16 in the official module
+              **sizes,                   # of the official constructor; the published ones where none is given
+             ) -> UNet3DConditionModel:  # with random weights
     "VideoCrafter2's UNet: diffusers' class, with the frame rate in its timestep embedding"
     unet = UNet3DConditionModel(**unet_config(**sizes))
     old = unet.time_embedding
@@ -148,9 +140,8 @@ def make_unet(
     set_fps(unet, fps)
     return unet
 
-def folded_fps(
-    unet: UNet3DConditionModel,     # of `make_unet`
-) -> dict[str, Tensor]:             # state dict for a stock `UNet3DConditionModel`
+def folded_fps(unet: UNet3DConditionModel,  # of `make_unet`
+              ) -> dict[str, Tensor]:       # state dict for a stock `UNet3DConditionModel`
     "The UNet at its one present frame rate, without an embedding of it: the rate moves into a bias"
     e = unet.time_embedding
     if len(e.rates) > 1: raise ValueError(f"frame rates {e.rates}: only one can be folded into a stock UNet")
@@ -190,17 +181,15 @@ def _fitted(part, tensors, names, make):
     return found
 
 # %% ../../nbs/models/videocrafter2.ipynb #4ed5d8a2
-def convert_unet(
-    tensors: dict[str, Tensor],     # official names, without `model.diffusion_model.`
-    **sizes,                        # of the official constructor; the published ones where none is given
-) -> dict[str, Tensor]:             # for `make_unet(**sizes)`
+def convert_unet(tensors: dict[str, Tensor],  # official names, without `model.diffusion_model.`
+                 **sizes,                     # of the official constructor; the published ones where none is given
+                ) -> dict[str, Tensor]:       # for `make_unet(**sizes)`
     "The official UNet's weights under our names; ValueError unless every one fits"
     return _fitted("UNet", tensors, unet_names(unet_config(**sizes)), lambda: make_unet(**sizes))
 
 # %% ../../nbs/models/videocrafter2.ipynb #5c446f01
-def vae_config(
-    **sizes,        # `ddconfig` of the official first stage; the published one where nothing is given
-) -> dict:          # for `AutoencoderKL`
+def vae_config(**sizes,   # `ddconfig` of the official first stage; the published one where nothing is given
+              ) -> dict:  # for `AutoencoderKL`
     "The official autoencoder's sizes in diffusers' words"
     a = _arguments("vae", sizes)
     n = len(a["ch_mult"])
@@ -210,9 +199,8 @@ def vae_config(
                 scaling_factor=.18215)
 
 # %% ../../nbs/models/videocrafter2.ipynb #b4cf3009
-def vae_names(
-    config: dict,           # of `vae_config`
-) -> dict[str, str]:        # official layer -> layer of diffusers
+def vae_names(config: dict,        # of `vae_config`
+             ) -> dict[str, str]:  # official layer -> layer of diffusers
     "Where each layer of the official autoencoder is found in diffusers'"
     names, n, layers = {"quant_conv": "quant_conv",
                         "post_quant_conv": "post_quant_conv"}, len(
@@ -235,10 +223,9 @@ def vae_names(
     return names
 
 # %% ../../nbs/models/videocrafter2.ipynb #2197e552
-def convert_vae(
-    tensors: dict[str, Tensor],     # official names, without `first_stage_model.`
-    **sizes,                        # `ddconfig`; the published one where nothing is given
-) -> dict[str, Tensor]:             # for `AutoencoderKL(**vae_config(**sizes))`
+def convert_vae(tensors: dict[str, Tensor],  # official names, without `first_stage_model.`
+                **sizes,                     # `ddconfig`; the published one where nothing is given
+               ) -> dict[str, Tensor]:       # for `AutoencoderKL(**vae_config(**sizes))`
     "The official autoencoder's weights under diffusers' names; ValueError unless every one fits"
     return _fitted("VAE", tensors, vae_names(c := vae_config(**sizes)), lambda: AutoencoderKL(**c))
 
@@ -255,9 +242,8 @@ def text_config(
                           eos_token_id=a["vocab_size"] - 1, pad_token_id=0)
 
 # %% ../../nbs/models/videocrafter2.ipynb #adcbcf88
-def text_names(
-    layers: int,            # of the published tower; the last one is not used
-) -> dict[str, str]:        # official layer -> layer of transformers
+def text_names(layers: int,         # of the published tower; the last one is not used
+              ) -> dict[str, str]:  # official layer -> layer of transformers
     "Where each layer of the text tower is found, query, key and value being apart"
     names = {"token_embedding": "embeddings.token_embedding", "ln_final": "final_layer_norm",
              "positional_embedding": "embeddings.position_embedding.weight"}
@@ -276,16 +262,14 @@ def _split_qkv(tensors):
     return out
 
 # %% ../../nbs/models/videocrafter2.ipynb #89b292ea
-def unused_text(
-    layers: int,                # of the published tower
-) -> tuple[str, ...]:           # beginnings of names
+def unused_text(layers: int,          # of the published tower
+               ) -> tuple[str, ...]:  # beginnings of names
     "What of the text tower plays no part in the embeddings"
     return (f"transformer.resblocks.{layers - 1}.", "text_projection", "logit_scale", "attn_mask")
 
-def convert_text_encoder(
-    tensors: dict[str, Tensor],     # open_clip's names, without `cond_stage_model.model.`
-    **sizes,                        # width, heads, layers, ...; the published ones where none is given
-) -> dict[str, Tensor]:             # for `CLIPTextModel(text_config(**sizes))`
+def convert_text_encoder(tensors: dict[str, Tensor],  # open_clip's names, without `cond_stage_model.model.`
+                         **sizes,  # width, heads, layers, ...; the published ones where none is given
+                        ) -> dict[str, Tensor]:  # for `CLIPTextModel(text_config(**sizes))`
     "The text tower's weights under transformers' names, up to the last layer but one; ValueError unless every one fits"
     layers = _arguments("text", sizes)["layers"]
     used = {k: v for k, v in tensors.items() if not k.startswith(unused_text(layers))}
@@ -331,12 +315,11 @@ def convert_checkpoint(
     return {p: f(parts[p], **layout[p]) for p, f in convert.items()}, left_out
 
 # %% ../../nbs/models/videocrafter2.ipynb #dab56af7
-def set_video(
-    pipe: UNet3DPipeline,   # a VideoCrafter2
-    num_frames: int = 12,     # frames of a video; 12 in the paper's training, 24 in its sampling
-    height: int = 320,      # pixels
-    width: int = 512,       # pixels
-) -> UNet3DPipeline:        # the same
+def set_video(pipe: UNet3DPipeline,  # a VideoCrafter2
+              num_frames: int = 12,  # frames of a video; 12 in the paper's training, 24 in its sampling
+              height: int = 320,     # pixels
+              width: int = 512,      # pixels
+             ) -> UNet3DPipeline:    # the same
     "Length and size of the videos; ValueError for what does not divide into latents and levels"
     vae, unet = len(pipe.vae.config.block_out_channels), len(pipe.denoiser.config.block_out_channels)
     f, unit = 2**(vae - 1), 2**(vae + unet - 2)
@@ -347,13 +330,12 @@ def set_video(
     return pipe
 
 # %% ../../nbs/models/videocrafter2.ipynb #26413ac5
-def vc2_pipeline(
-    tokenizer, text_encoder, unet, vae,     # as the functions above make them
-    scheduler=None,                         # None: the published one
-    fps=24,                                 # frames a second
-    gradient_checkpointing: bool = False,   # less memory for more time, see `checkpoint_blocks`
-    **video,                                # num_frames, height, width of `set_video`
-) -> UNet3DPipeline:                        # frozen, in evaluation mode
+def vc2_pipeline(tokenizer, text_encoder, unet, vae,    # as the functions above make them
+                 scheduler=None,                        # None: the published one
+                 fps=24,                                # frames a second
+                 gradient_checkpointing: bool = False,  # less memory for more time, see `checkpoint_blocks`
+                 **video,                               # num_frames, height, width of `set_video`
+                ) -> UNet3DPipeline:                    # frozen, in evaluation mode
     "VideoCrafter2 as the adapter of `UNet3DConditionModel`, with the sampler's settings of the paper's code"
     defaults = dict(num_inference_steps=25, guidance_scale=12., eta=1.)
     pipe = UNet3DPipeline("videocrafter2", tokenizer, text_encoder, unet, vae, scheduler or VC2DDIMScheduler(), 1,
@@ -390,13 +372,11 @@ def _filled(make, tensors):
     return model
 
 # %% ../../nbs/models/videocrafter2.ipynb #cebf5c1e
-def save_videocrafter2(
-    folder: Path,               # where to; replaced as a whole
-    parts: dict,                # state dicts of `convert_checkpoint`
-    tokenizer: CLIPTokenizer,   # of `vc2_tokenizer`
-    layout: dict = LAYOUT,      # sizes of the networks
-    source: dict | None = None, # what it was made from, to recognise it
-):
+def save_videocrafter2(folder: Path,                # where to; replaced as a whole
+                       parts: dict,                 # state dicts of `convert_checkpoint`
+                       tokenizer: CLIPTokenizer,    # of `vc2_tokenizer`
+                       layout: dict = LAYOUT,       # sizes of the networks
+                       source: dict | None = None):  # what it was made from, to recognise it
     "Write a folder that stock diffusers opens as a TextToVideoSDPipeline at 24 frames a second, and we at any rate"
     with _atomic_folder(Path(folder)) as tmp:
         unet = _filled(lambda: make_unet(24, **layout["unet"]), parts["unet"])
@@ -426,12 +406,11 @@ def _unet_from(folder, dtype):
     stock.time_embedding.load_state_dict({**e.state_dict(), **own})
     return stock
 
-def open_videocrafter2(
-    folder: str | Path,                     # of `save_videocrafter2`
-    dtype: torch.dtype = torch.float32,     # of all networks
-    device: str = "cpu",                    # where they go
-    **options,                              # of `vc2_pipeline`: fps, gradient_checkpointing, num_frames, height, width
-) -> UNet3DPipeline:                        # frozen, in evaluation mode
+def open_videocrafter2(folder: str | Path,  # of `save_videocrafter2`
+                       dtype: torch.dtype = torch.float32,  # of all networks
+                       device: str = "cpu",  # where they go
+                       **options,  # of `vc2_pipeline`: fps, gradient_checkpointing, num_frames, height, width
+                      ) -> UNet3DPipeline:  # frozen, in evaluation mode
     "Open a converted folder; raises FileNotFoundError or ValueError, saying what is wrong with it"
     folder = check_folder(folder, "TextToVideoSDPipeline", tuple(_NETWORKS))
     load = lambda part, cls: load_part(folder, part, cls, dtype)

@@ -49,11 +49,10 @@ def causal_decode(
     return torch.cat(frames, 2).clamp(-1, 1)
 
 # %% ../../nbs/models/wan.ipynb #b77c207e
-def wan_scheduler(
-    cls=UniPCMultistepScheduler,    # the published one; or FlowMatchEulerDiscreteScheduler
-    flow_shift: float = 3.,         # above 1: more of the steps at high noise; 3 for 480p, 5 for 720p
-    config: dict | None = None,     # of a saved scheduler, for everything else
-):                                  # of class `cls`
+def wan_scheduler(cls=UniPCMultistepScheduler,  # the published one; or FlowMatchEulerDiscreteScheduler
+                  flow_shift: float = 3.,       # above 1: more of the steps at high noise; 3 for 480p, 5 for 720p
+                  config: dict | None = None,   # of a saved scheduler, for everything else
+                 ):                             # of class `cls`
     "A sampler for Wan; ValueError for a class that does not know flow matching"
     if cls is FlowMatchEulerDiscreteScheduler: options = dict(shift=flow_shift)
     elif cls is UniPCMultistepScheduler:
@@ -89,17 +88,14 @@ def _check_parts(text_encoder, transformer, vae):
 class WanVideo(Networks):
     "Text to video with Wan 2.1: UMT5, a `WanTransformer3DModel` and the causal `AutoencoderKLWan`"
     lora_targets, lora_prefix = ("to_q", "to_k", "to_v", "to_out.0"), "transformer"
-    def __init__(
-        self,
-        name: str,                                  # what to call it in messages
-        tokenizer, text_encoder, transformer, vae, scheduler,  # stock modules
-        num_frames: int,                              # frames of a video, 4k + 1
-        size: tuple[int, int],                      # height and width, multiples of 16
-        defaults: dict,                             # num_inference_steps, guidance_scale, eta (0)
-        negative_prompt: str = "",                  # for guidance
-        text_length: int = 512,                     # tokens; the zeros behind the prompt are read too, so keep it
-        recompute: bool = True,                     # see `causal_decode`
-    ):
+    def __init__(self, name: str,  # what to call it in messages
+                 tokenizer, text_encoder, transformer, vae, scheduler,  # stock modules
+                 num_frames: int,  # frames of a video, 4k + 1
+                 size: tuple[int, int],  # height and width, multiples of 16
+                 defaults: dict,  # num_inference_steps, guidance_scale, eta (0)
+                 negative_prompt: str = "",  # for guidance
+                 text_length: int = 512,  # tokens; the zeros behind the prompt are read too, so keep it
+                 recompute: bool = True):  # see `causal_decode`
         _check_parts(text_encoder, transformer, vae)
         self.time_factor, space = 2**sum(vae.config.temperal_downsample), 2**(len(vae.config.dim_mult) - 1)
         _check_video(num_frames, size, self.time_factor, space*transformer.config.patch_size[1])
@@ -177,12 +173,11 @@ def _count_from_zero(scheduler, t):
     if scheduler.step_index is None and t == scheduler.timesteps[0]: scheduler.set_begin_index(0)
 
 # %% ../../nbs/models/wan.ipynb #7526090a
-def tiny_random_wan(
-    seed: int = 0,                          # of the weights
-    num_frames: int = 9,                      # of a video of 32x32 pixels; 4k + 1
-    scheduler=UniPCMultistepScheduler,      # or FlowMatchEulerDiscreteScheduler
-    **options,                              # of `WanVideo`
-) -> WanVideo:                              # takes captions of the tiny world
+def tiny_random_wan(seed: int = 0,                      # of the weights
+                    num_frames: int = 9,                # of a video of 32x32 pixels; 4k + 1
+                    scheduler=UniPCMultistepScheduler,  # or FlowMatchEulerDiscreteScheduler
+                    **options,                          # of `WanVideo`
+                   ) -> WanVideo:                       # takes captions of the tiny world
     "Wan's classes with random weights at toy size: for tests and for trying things out"
     tokenizer = make_tokenizer()
     text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
@@ -210,9 +205,8 @@ def wan_config() -> dict:
         text_encoder=dict(vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
                           feed_forward_proj="gated-gelu"))
 
-def build_wan(
-    config: dict,       # as of `wan_config`
-) -> dict:              # transformer, vae, text_encoder
+def build_wan(config: dict,  # as of `wan_config`
+             ) -> dict:      # transformer, vae, text_encoder
     "The networks of a configuration, with random weights, on the current default device"
     return dict(transformer=WanTransformer3DModel(**config["transformer"]), vae=AutoencoderKLWan(**config["vae"]),
                 text_encoder=UMT5EncoderModel(UMT5Config(**config["text_encoder"])))
@@ -248,22 +242,21 @@ def _read_scheduler(folder, cls, flow_shift):
                          flow_shift or saved.get("flow_shift", saved.get("shift", 3.)), saved)
 
 # %% ../../nbs/models/wan.ipynb #b630c63f
-def load_wan(
-    folder_or_hub: str | Path = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",  # or the 14B model; in diffusers' layout
-    dtype: torch.dtype = torch.float32,             # of transformer and text encoder; bfloat16 on a GPU
-    device: str = "cpu",                            # of all networks
-    size: tuple[int, int] = (480, 832),             # height and width, multiples of 16
-    num_frames: int = 81,                             # 4k + 1
-    scheduler=None,  # UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler; None: the saved one
-    flow_shift: float | None = None,                # None: the saved one; 3 for 480p, 5 for 720p
-    num_inference_steps: int = 50,                  # of sampling, unless told otherwise
-    guidance_scale: float = 5.,
-    vae_dtype: torch.dtype = torch.float32,         # bfloat16 halves what a differentiable decode takes
-    gradient_checkpointing: bool = False,           # of the transformer; the decoder has it always
-    revision: str | None = None,                    # branch, tag or commit on the hub
-    local_files_only: bool = False,                 # use what was downloaded before
-    **options,                                      # negative_prompt, text_length, recompute
-) -> WanVideo:                                      # frozen, in evaluation mode
+def load_wan(folder_or_hub: str | Path = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",  # or the 14B model; in diffusers' layout
+             dtype: torch.dtype = torch.float32,             # of transformer and text encoder; bfloat16 on a GPU
+             device: str = "cpu",                            # of all networks
+             size: tuple[int, int] = (480, 832),             # height and width, multiples of 16
+             num_frames: int = 81,                             # 4k + 1
+             scheduler=None,  # UniPCMultistepScheduler or FlowMatchEulerDiscreteScheduler; None: the saved one
+             flow_shift: float | None = None,                # None: the saved one; 3 for 480p, 5 for 720p
+             num_inference_steps: int = 50,                  # of sampling, unless told otherwise
+             guidance_scale: float = 5.,
+             vae_dtype: torch.dtype = torch.float32,         # bfloat16 halves what a differentiable decode takes
+             gradient_checkpointing: bool = False,           # of the transformer; the decoder has it always
+             revision: str | None = None,                    # branch, tag or commit on the hub
+             local_files_only: bool = False,                 # use what was downloaded before
+             **options,                                      # negative_prompt, text_length, recompute
+            ) -> WanVideo:                                      # frozen, in evaluation mode
     "Wan 2.1 from a folder or from the hub; raises FileNotFoundError or ValueError, saying what is wrong with it"
     _check_video(num_frames, size, 4, 16)
     folder = fetch_folder(folder_or_hub, tuple(_PARTS), revision=revision, local_files_only=local_files_only)

@@ -21,20 +21,18 @@ from .clip import central_square, imagenet_normalise, shortest_edge
 from .core import Reward, scorer_name
 
 # %% ../../nbs/rewards/action.ipynb #5b7ff89b
-def resize_centre(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (N, 3, size, size) in [0, 1]
+def resize_centre(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+                  size: int,       # wanted height and width
+                 ) -> Tensor:      # (N, 3, size, size) in [0, 1]
     "The classifier's published preprocessing: bilinear, shortest edge to `size`, then the central square"
     to = shortest_edge(*images.shape[-2:], size)
     if images.shape[-2:] != to: images = F.interpolate(images, to, mode="bilinear", antialias=True)
     return central_square(images, size, math.floor)
 
 # %% ../../nbs/rewards/action.ipynb #877f11ae
-def sample_frames(
-    frames: Tensor,   # (B, F, 3, H, W)
-    n: int,           # wanted frames
-) -> Tensor:          # (B, n, 3, H, W), in order
+def sample_frames(frames: Tensor,  # (B, F, 3, H, W)
+                  n: int,          # wanted frames
+                 ) -> Tensor:      # (B, n, 3, H, W), in order
     "Evenly spaced frames, each from the middle of its share of the video"
     f = frames.shape[1]
     return frames if f == n else frames[:, [int((2*i + 1)*f/(2*n)) for i in range(n)]]
@@ -57,10 +55,9 @@ def _refuse(prompt, how, names):
                      "name the action in the words of a class, or give label=")
 
 # %% ../../nbs/rewards/action.ipynb #0aa2ba5e
-def match_label(
-    prompt: str,          # a prompt, or the name of a class
-    labels: list[str],    # names of the classes
-) -> int:                 # index of the class
+def match_label(prompt: str,        # a prompt, or the name of a class
+                labels: list[str],  # names of the classes
+               ) -> int:            # index of the class
     "The class that a text names; raises ValueError with the nearest names if none does, or more than one"
     if prompt in labels: return labels.index(prompt)
     words, split = _words(prompt), [_words(l) for l in labels]
@@ -122,8 +119,7 @@ def action_reward(
     return Reward(action, name or scorer or "action", [videomae], scorer)
 
 # %% ../../nbs/rewards/action.ipynb #6f9ecfc7
-def action_loss(
-    scores: Tensor,   # (B,) probabilities, from `action_reward`
-) -> Tensor:          # scalar: their cross-entropy
+def action_loss(scores: Tensor,  # (B,) probabilities, from `action_reward`
+               ) -> Tensor:      # scalar: their cross-entropy
     "The paper's loss form of this reward: the mean of -log p"
     return -scores.clamp(min=torch.finfo(scores.dtype).tiny).log().mean()

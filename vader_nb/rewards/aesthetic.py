@@ -18,27 +18,23 @@ from .core import Reward, distance_to, per_frame, scorer_name
 # %% ../../nbs/rewards/aesthetic.ipynb #54c7bad2
 class AestheticHead(nn.Module):
     "LAION's aesthetic predictor V2: five linear layers, no activation between them, from a unit embedding to a score"
-    def __init__(self,
-        embed_dim: int = 768,                     # numbers in a CLIP embedding
-        hidden: tuple = (1024, 128, 64, 16),      # widths of the four hidden layers
-    ):
+    def __init__(self, embed_dim: int = 768,           # numbers in a CLIP embedding
+                 hidden: tuple = (1024, 128, 64, 16)):  # widths of the four hidden layers
         super().__init__()
         if len(hidden) != 4: raise ValueError(f"an aesthetic head has four hidden layers, got widths {tuple(hidden)}")
         sizes = [embed_dim, *hidden, 1]
         a, b, c, d, e = (nn.Linear(i, o) for i, o in zip(sizes, sizes[1:]))
         self.layers = nn.Sequential(a, nn.Dropout(.2), b, nn.Dropout(.2), c, nn.Dropout(.1), d, e)
 
-    def forward(self,
-        embeds: Tensor,  # unit CLIP embeddings (N, embed_dim)
-    ) -> Tensor:         # scores (N,)
+    def forward(self, embeds: Tensor,  # unit CLIP embeddings (N, embed_dim)
+               ) -> Tensor:            # scores (N,)
         "The score of each embedding"
         return self.layers(embeds).squeeze(-1)
 
 # %% ../../nbs/rewards/aesthetic.ipynb #b0751756
 @torch.no_grad()
-def as_affine(
-    head: AestheticHead,     # any head
-) -> tuple[Tensor, Tensor]:  # w (embed_dim,) and b (), with head(e) = e@w + b
+def as_affine(head: AestheticHead,        # any head
+             ) -> tuple[Tensor, Tensor]:  # w (embed_dim,) and b (), with head(e) = e@w + b
     "The affine function that a head is, once its dropout is off"
     w, b = None, None
     for layer in (l for l in head.layers if isinstance(l, nn.Linear)):
@@ -52,9 +48,8 @@ aesthetic_loss = distance_to(10, .1)   # the paper's loss form, 0.1*|r - 10|
 # %% ../../nbs/rewards/aesthetic.ipynb #9ef4401f
 _KEYS = [f"layers.{i}.{p}" for i in (0, 2, 4, 6, 7) for p in ("weight", "bias")]
 
-def load_head(
-    path: str | Path,  # a .pth or .safetensors file in LAION's layout, or a folder with model.safetensors
-) -> AestheticHead:    # float32, frozen, in evaluation mode
+def load_head(path: str | Path,   # a .pth or .safetensors file in LAION's layout, or a folder with model.safetensors
+             ) -> AestheticHead:  # float32, frozen, in evaluation mode
     "Load a head of any width; FileNotFoundError, or ValueError for a file of something else"
     tensors = read_tensors(Path(path)/"model.safetensors" if Path(path).is_dir() else path)
     if sorted(tensors) != sorted(_KEYS): raise ValueError(

@@ -29,10 +29,9 @@ def _resize(images, size, mode):
     half = images.dtype in (torch.float16, torch.bfloat16)
     return F.interpolate(images.float() if half else images, size, mode=mode, antialias=True).to(images.dtype)
 
-def shortest_edge(
-    h: int, w: int,  # of a picture, in pixels
-    size: int,       # wanted shortest edge
-) -> tuple:          # height and width, the longer one cut down to a whole number
+def shortest_edge(h: int, w: int,  # of a picture, in pixels
+                  size: int,       # wanted shortest edge
+                 ) -> tuple:       # height and width, the longer one cut down to a whole number
     "The size of a picture whose shortest edge is `size`"
     return (size, int(size*w/h)) if h <= w else (int(size*h/w), size)
 
@@ -46,10 +45,9 @@ def central_square(
     return images[..., top:top+size, left:left+size]
 
 # %% ../../nbs/rewards/clip.ipynb #26d89784
-def resize_crop(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (N, 3, size, size) in [0, 1] (up to 1e-3)
+def resize_crop(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+                size: int,       # wanted height and width
+               ) -> Tensor:      # (N, 3, size, size) in [0, 1] (up to 1e-3)
     "CLIP's own preprocessing: bicubic, shortest edge to `size`, then the central square"
     h, w = images.shape[-2:]
     if (h, w) == (size, size): return images
@@ -57,18 +55,16 @@ def resize_crop(
     for step in ((h, to[1]), to): images = _resize(images, step, "bicubic").clamp(-1e-3, 1 + 1e-3)
     return central_square(images, size)
 
-def resize_squash(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (N, 3, size, size) in [0, 1]
+def resize_squash(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+                  size: int,       # wanted height and width
+                 ) -> Tensor:      # (N, 3, size, size) in [0, 1]
     "The preprocessing of the official VADER scripts for VideoCrafter: bilinear, without keeping the aspect"
     if images.shape[-2:] == (size, size): return images
     return _resize(images, (size, size), "bilinear")
 
 # %% ../../nbs/rewards/clip.ipynb #7dc69f09
-def normalise(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-) -> Tensor:         # the same, with CLIP's mean and standard deviation taken out
+def normalise(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+             ) -> Tensor:      # the same, with CLIP's mean and standard deviation taken out
     "CLIP's mean and standard deviation of each channel"
     mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     return (images - mean)/std
@@ -83,12 +79,11 @@ def imagenet_normalise(
     return (images - mean)/std
 
 # %% ../../nbs/rewards/clip.ipynb #6c0085ea
-def image_embeds(
-    model: nn.Module,      # a transformers `CLIPModel` or `CLIPVisionModelWithProjection`
-    frames: Tensor,        # pixels (..., 3, H, W) in [0, 1], of any size
-    resize=resize_crop,    # `(images, size) -> (N, 3, size, size)`: `resize_crop` or `resize_squash`
-    unit: bool = True,     # divide by the L2 norm
-) -> Tensor:               # (..., D) in the dtype of `frames`
+def image_embeds(model: nn.Module,    # a transformers `CLIPModel` or `CLIPVisionModelWithProjection`
+                 frames: Tensor,      # pixels (..., 3, H, W) in [0, 1], of any size
+                 resize=resize_crop,  # `(images, size) -> (N, 3, size, size)`: `resize_crop` or `resize_squash`
+                 unit: bool = True,   # divide by the L2 norm
+                ) -> Tensor:          # (..., D) in the dtype of `frames`
     "CLIP embeddings of pictures, differentiable down to the pixels"
     images = normalise(resize(frames.flatten(0, -4), model.vision_model.config.image_size))
     pooled = model.vision_model(pixel_values=images.to(next(model.parameters()).dtype)).pooler_output
@@ -96,12 +91,11 @@ def image_embeds(
     return e/e.norm(dim=-1, keepdim=True) if unit else e
 
 # %% ../../nbs/rewards/clip.ipynb #93268618
-def text_embeds(
-    model: nn.Module,      # a transformers `CLIPModel`
-    tokenizer,             # its tokenizer
-    prompts: list[str],    # N texts
-    unit: bool = True,     # divide by the L2 norm
-) -> Tensor:               # (N, D)
+def text_embeds(model: nn.Module,    # a transformers `CLIPModel`
+                tokenizer,           # its tokenizer
+                prompts: list[str],  # N texts
+                unit: bool = True,   # divide by the L2 norm
+               ) -> Tensor:          # (N, D)
     "CLIP embeddings of texts"
     length = model.config.text_config.max_position_embeddings
     ids = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
@@ -117,10 +111,9 @@ def _clip_config(name, vision_only):
         config = config.vision_config
     return (CLIPModel if config.model_type == "clip" else CLIPVisionModelWithProjection), config
 
-def load_clip(
-    name,  # "tiny", a folder in transformers' format, or a hub id such as "openai/clip-vit-large-patch14"
-    vision_only: bool=False,    # leave the text tower out
-) -> nn.Module:                 # `CLIPModel`, or `CLIPVisionModelWithProjection`; float32, frozen, in evaluation mode
+def load_clip(name,  # "tiny", a folder in transformers' format, or a hub id such as "openai/clip-vit-large-patch14"
+              vision_only: bool=False,  # leave the text tower out
+             ) -> nn.Module:  # `CLIPModel`, or `CLIPVisionModelWithProjection`; float32, frozen, in evaluation mode
     "Load a CLIP from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
     name = weights_folder("clip") if name == "tiny" else name
     cls, config = _clip_config(name, vision_only)
@@ -133,10 +126,9 @@ def tiny_tokenizer():    # a `CLIPTokenizer` of `MAX_TOKENS` tokens
     "The tokenizer that the tiny CLIP was trained with"
     return CLIPTokenizer.from_pretrained(weights_folder("clip"))
 
-def find_tokenizer(
-    model,                       # "tiny", a file, folder or hub id; a module has no tokenizer
-    place: str = OPENAI_CLIP,    # hub id of the vocabulary, for weights without a tokenizer beside them
-):                               # a `CLIPTokenizer`
+def find_tokenizer(model,                     # "tiny", a file, folder or hub id; a module has no tokenizer
+                   place: str = OPENAI_CLIP,  # hub id of the vocabulary, for weights without a tokenizer beside them
+                  ):                          # a `CLIPTokenizer`
     "The tokenizer that belongs to some weights; FileNotFoundError or ValueError"
     if isinstance(model, nn.Module): raise ValueError("a model given as a module needs its tokenizer: give tokenizer=")
     if str(model) == "tiny": return tiny_tokenizer()
@@ -144,12 +136,11 @@ def find_tokenizer(
     return fetch(CLIPTokenizer.from_pretrained, model if beside else place, "tokenizer")
 
 # %% ../../nbs/rewards/clip.ipynb #6219cc6e
-def clip_reward(
-    model=OPENAI_CLIP,     # a folder or hub id of a CLIP in transformers' format, "tiny", or the module itself
-    tokenizer=None,        # its tokenizer; None: the one in the same place
-    resize=resize_crop,    # preprocessing: `resize_crop` is CLIP's own
-    name=None,             # in logs and errors; None: "clip" or "tiny-clip"
-) -> Reward:               # scores (B,) in [-1, 1]
+def clip_reward(model=OPENAI_CLIP,  # a folder or hub id of a CLIP in transformers' format, "tiny", or the module itself
+                tokenizer=None,  # its tokenizer; None: the one in the same place
+                resize=resize_crop,  # preprocessing: `resize_crop` is CLIP's own
+                name=None,  # in logs and errors; None: "clip" or "tiny-clip"
+               ) -> Reward:  # scores (B,) in [-1, 1]
     "CLIP similarity of a video and its prompt (Eq. 7); raises FileNotFoundError or ValueError"
     if tokenizer is None: tokenizer = find_tokenizer(model)
     clip = model if isinstance(model, nn.Module) else load_clip(model)

@@ -16,9 +16,8 @@ from torch import Tensor
 from .core import Reward, as_reward
 
 # %% ../../nbs/rewards/contract.ipynb #c6b489cd
-def grad_leaves(
-    out: Tensor, # result of a computation under autograd
-) -> list[Tensor]: # the tensors whose `.grad` a backward from `out` would fill
+def grad_leaves(out: Tensor,       # result of a computation under autograd
+               ) -> list[Tensor]:  # the tensors whose `.grad` a backward from `out` would fill
     "The leaves of an autograd graph"
     todo, seen, leaves = [out.grad_fn], set(), []
     while todo:
@@ -45,12 +44,11 @@ def _check_batch(reward, frames, prompts, scores, tol):
     _require(close(alone, scores), reward.name, "a video scores differently alone and in a batch")
 
 # %% ../../nbs/rewards/contract.ipynb #4693eea4
-def check_reward(
-    reward: Reward, # a reward or scorer
-    frames: Tensor, # (B, F, 3, H, W) in [0, 1], B >= 2 videos that differ
-    prompts: list[str], # B prompts that differ
-    tol: float=1e-4, # relative and absolute tolerance of the comparisons
-) -> dict: # scores (B,), parts, and grad_norm (B, F)
+def check_reward(reward: Reward,      # a reward or scorer
+                 frames: Tensor,      # (B, F, 3, H, W) in [0, 1], B >= 2 videos that differ
+                 prompts: list[str],  # B prompts that differ
+                 tol: float=1e-4,     # relative and absolute tolerance of the comparisons
+                ) -> dict:            # scores (B,), parts, and grad_norm (B, F)
     "The contract test of a reward; raises AssertionError with the name of the reward and what it breaks"
     reward = as_reward(reward)
     if len(frames) < 2 or len(set(prompts)) < 2: raise ValueError(
@@ -70,14 +68,13 @@ def check_reward(
     return dict(scores=scores.detach(), parts={k: v.detach() for k, v in parts.items()}, grad_norm=norm)
 
 # %% ../../nbs/rewards/contract.ipynb #013190e4
-def gradient_error(
-    reward: Reward,          # a reward whose networks are in float64
-    frames: Tensor,          # (B, F, 3, H, W) in [0, 1]
-    prompts: list[str],      # B prompts
-    directions: int = 5,     # random directions; the median over them is taken
-    step: float = 1e-5,      # h of the central difference, in units of a [0, 1] pixel
-    seed: int = 0,           # of the directions
-) -> Tensor:                 # (B,) relative to the size of the gradient
+def gradient_error(reward: Reward,       # a reward whose networks are in float64
+                   frames: Tensor,       # (B, F, 3, H, W) in [0, 1]
+                   prompts: list[str],   # B prompts
+                   directions: int = 5,  # random directions; the median over them is taken
+                   step: float = 1e-5,   # h of the central difference, in units of a [0, 1] pixel
+                   seed: int = 0,        # of the directions
+                  ) -> Tensor:           # (B,) relative to the size of the gradient
     "Disagreement between autograd and a central difference"
     x = (.1 + .8*frames.double()).requires_grad_()
     g = torch.Generator().manual_seed(seed)
@@ -90,20 +87,17 @@ def gradient_error(
     return torch.stack(errors).median(0).values
 
 # %% ../../nbs/rewards/contract.ipynb #f31223b7
-def resized(
-    frames: Tensor,          # (B, F, 3, H, W) in [0, 1]
-    size: tuple,             # (height, width)
-) -> Tensor:                 # (B, F, 3, height, width) in [0, 1]
+def resized(frames: Tensor,  # (B, F, 3, H, W) in [0, 1]
+            size: tuple,     # (height, width)
+           ) -> Tensor:      # (B, F, 3, height, width) in [0, 1]
     "The same videos at another size, to feed a preprocessing"
     out = F.interpolate(frames.flatten(0, 1), size, mode="bilinear", antialias=True)
     return out.clamp(0, 1).unflatten(0, frames.shape[:2])
 
 # %% ../../nbs/rewards/contract.ipynb #78aa649d
 @contextmanager
-def in_dtype(
-    reward: Reward,      # any reward
-    dtype: torch.dtype,  # float64, bfloat16, ...
-):
+def in_dtype(reward: Reward,      # any reward
+             dtype: torch.dtype):  # float64, bfloat16, ...
     "The reward with its networks in another number format; afterwards they are as before, bit by bit"
     saved = [(d, k, t, t.data) for m in reward.networks for s in m.modules()
              for d in (s._parameters, s._buffers) for k, t in d.items() if t is not None]
@@ -204,12 +198,11 @@ def check_contract(
     return findings
 
 # %% ../../nbs/rewards/contract.ipynb #a4170e9f
-def contract_table(
-    names: list[str],    # names for `load_reward`
-    frames: Tensor,      # (B, F, 3, H, W) in [0, 1]
-    prompts: list[str],  # B prompts
-    load: Callable,      # name -> `Reward`
-) -> str:                # a line a reward
+def contract_table(names: list[str],    # names for `load_reward`
+                   frames: Tensor,      # (B, F, 3, H, W) in [0, 1]
+                   prompts: list[str],  # B prompts
+                   load: Callable,      # name -> `Reward`
+                  ) -> str:             # a line a reward
     "The contract of many rewards, in one table"
     def line(name):
         found = {f.promise: f.measured for f in check_contract(load(name), frames, prompts)}

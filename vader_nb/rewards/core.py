@@ -18,9 +18,8 @@ from ..prompts import texts_of
 from ..video import check_pixels
 
 # %% ../../nbs/rewards/core.ipynb #9e154b63
-def per_frame(
-    score_images: Callable, # image scorer `(images (N,3,H,W) in [0,1], prompts: N strings) -> (N,)`
-) -> Callable: # video scorer `(frames (B,F,3,H,W), prompts: B strings) -> (B,)`
+def per_frame(score_images: Callable,  # image scorer `(images (N,3,H,W) in [0,1], prompts: N strings) -> (N,)`
+             ) -> Callable:            # video scorer `(frames (B,F,3,H,W), prompts: B strings) -> (B,)`
     "The mean of an image scorer over the frames of each video: Eq. 7, as an expectation over frames"
     def score_videos(frames, prompts):
         b, f = frames.shape[:2]
@@ -46,9 +45,8 @@ def _check_inputs(name, frames, prompts):
     if len(prompts) != len(frames): raise ValueError(
         f"reward {name!r}: got {len(prompts)} prompts for {len(frames)} videos; give one prompt per video")
 
-def reads_pictures(
-    fn,     # a scorer
-):          # the same, marked
+def reads_pictures(fn,  # a scorer
+                  ):    # the same, marked
     "A scorer that is handed image prompts as they are, with their pictures; others get the texts alone"
     fn.reads_pictures = True
     return fn
@@ -121,10 +119,9 @@ class Reward:
     @property
     def worlds(self) -> set: return {"tiny" if s.startswith("tiny-") else "published" for s in self.scorers}
 
-    def with_parts(self,
-        frames: Tensor, # (B, F, 3, H, W) in [0, 1]
-        prompts: list[str], # B prompts
-    ) -> tuple[Tensor, dict]: # scores (B,), and the unweighted score (B,) of each part by name
+    def with_parts(self, frames: Tensor,     # (B, F, 3, H, W) in [0, 1]
+                   prompts: list[str],       # B prompts
+                  ) -> tuple[Tensor, dict]:  # scores (B,), and the unweighted score (B,) of each part by name
         "Scores and their parts in one evaluation; refuses wrong input, wrong shapes and scores that are not finite"
         _check_inputs(self.name, frames, prompts)
         out = self.fn(frames, prompts if getattr(self.fn, "reads_pictures", False) else texts_of(prompts))
@@ -136,17 +133,15 @@ class Reward:
     def __repr__(self): return f"Reward({self.name})"
 
 # %% ../../nbs/rewards/core.ipynb #ba6a30cd
-def as_reward(
-    reward, # a `Reward`, or a scorer `(frames, prompts) -> (B,)`
-) -> Reward:
+def as_reward(reward,  # a `Reward`, or a scorer `(frames, prompts) -> (B,)`
+             ) -> Reward:
     "The reward itself, or a scorer wrapped in one"
     return reward if isinstance(reward, Reward) else Reward(reward)
 
-def map_reward(
-    reward: Reward, # any reward or scorer
-    f: Callable, # elementwise function of the scores (B,) -> (B,)
-    name: str, # name of the result
-) -> Reward: # its parts are those of `reward`, unchanged
+def map_reward(reward: Reward,  # any reward or scorer
+               f: Callable,     # elementwise function of the scores (B,) -> (B,)
+               name: str,       # name of the result
+              ) -> Reward:      # its parts are those of `reward`, unchanged
     "A function of a reward's scores, as a reward"
     reward = as_reward(reward)
     @reads_pictures
@@ -156,10 +151,9 @@ def map_reward(
     return Reward(mapped, name, leaves=reward.leaves)
 
 # %% ../../nbs/rewards/core.ipynb #c508583f
-def add_rewards(
-    a: Reward, # any reward or scorer
-    b: Reward, # another; a different part of the same name is refused
-) -> Reward:
+def add_rewards(a: Reward,  # any reward or scorer
+                b: Reward,  # another; a different part of the same name is refused
+               ) -> Reward:
     "The sum of two rewards, with the parts of both"
     a, b = as_reward(a), as_reward(b)
     for n in a.leaves.keys() & b.leaves.keys():
@@ -193,19 +187,16 @@ Reward.__rsub__ = lambda self, other: add_rewards(other, _scale(self, -1))
 Reward.to = _to
 
 # %% ../../nbs/rewards/core.ipynb #473c0042
-def scorer_name(
-    name: str, # what `load_reward` calls the published network, such as "clip"
-    model,     # what was asked for: "tiny", a hub id, a file or folder, or a module
-) -> str:      # "tiny-clip", "clip", or None for a file, folder or module of the user's own
+def scorer_name(name: str,  # what `load_reward` calls the published network, such as "clip"
+                model,      # what was asked for: "tiny", a hub id, a file or folder, or a module
+               ) -> str:    # "tiny-clip", "clip", or None for a file, folder or module of the user's own
     "What `load_reward` calls a network, as far as one can tell"
     if isinstance(model, nn.Module): return None
     return f"tiny-{name}" if str(model) == "tiny" else None if Path(model).exists() else name
 
-def check_worlds(
-    pipe,                # any pipeline
-    reward,              # a reward or scorer
-    allow: bool = False, # let the two worlds meet
-):
+def check_worlds(pipe,                 # any pipeline
+                 reward,               # a reward or scorer
+                 allow: bool = False):  # let the two worlds meet
     "ValueError for a toy scorer in front of a full-size model, or the reverse, with the name of the right one"
     world = getattr(pipe, "world", "tiny" if pipe.name.startswith("tiny") else "published")
     wrong = sorted(s for s in as_reward(reward).scorers if s.startswith("tiny-") != (world == "tiny"))
@@ -216,23 +207,20 @@ def check_worlds(
                      f"give {', '.join(map(repr, right))}, or allow it if this is what you want")
 
 # %% ../../nbs/rewards/core.ipynb #1f5669cf
-def maximise(
-    scores: Tensor, # (B,) scores, higher is better
-) -> Tensor: # scalar
+def maximise(scores: Tensor,  # (B,) scores, higher is better
+            ) -> Tensor:      # scalar
     "Minus the mean score: descending this loss is the ascent on R that Algorithm 1 means"
     return -scores.mean()
 
-def distance_to(
-    target: float, # the score to reach, in the scorer's own scale
-    weight: float=1., # factor in front of the distance
-) -> Callable: # loss form `(B,) -> scalar`
+def distance_to(target: float,     # the score to reach, in the scorer's own scale
+                weight: float=1.,  # factor in front of the distance
+               ) -> Callable:      # loss form `(B,) -> scalar`
     "`weight * |r - target|`, the official loss form (aesthetic: target 10, weight 0.1)"
     return lambda scores: weight * (scores - target).abs().mean()
 
-def reward_loss(
-    scores: Tensor, # (B,) scores, higher is better
-    form: Callable=maximise, # loss form `(B,) -> scalar`
-) -> Tensor: # scalar, to be minimised
+def reward_loss(scores: Tensor,           # (B,) scores, higher is better
+                form: Callable=maximise,  # loss form `(B,) -> scalar`
+               ) -> Tensor:               # scalar, to be minimised
     "Lines 9-10 of Algorithm 1 as a loss; raises ValueError unless scores are (B,) and finite"
     if scores.ndim != 1 or not scores.isfinite().all(): raise ValueError(
         f"the loss needs one finite score per video, got shape {tuple(scores.shape)} "
@@ -242,20 +230,18 @@ def reward_loss(
     return loss
 
 # %% ../../nbs/rewards/core.ipynb #e7222fe8
-def near_target(
-    reward: Reward, # any reward or scorer
-    target: float, # wanted score, in the scorer's own scale
-    weight: float=1., # factor in front of the distance
-) -> Reward: # parts: the raw scores
+def near_target(reward: Reward,    # any reward or scorer
+                target: float,     # wanted score, in the scorer's own scale
+                weight: float=1.,  # factor in front of the distance
+               ) -> Reward:        # parts: the raw scores
     "`-weight * |r - target|` as a reward: `distance_to`, for use inside a sum"
     r = as_reward(reward)
     return map_reward(r, lambda s: -weight*(s - target).abs(), f"near_target({r.name}, {target:g}, {weight:g})")
 
-def at_least(
-    reward: Reward, # any reward or scorer
-    floor: float, # scores below it are penalised, in the scorer's own scale
-    weight: float=1., # factor in front of the shortfall
-) -> Reward: # parts: the raw scores
+def at_least(reward: Reward,    # any reward or scorer
+             floor: float,      # scores below it are penalised, in the scorer's own scale
+             weight: float=1.,  # factor in front of the shortfall
+            ) -> Reward:        # parts: the raw scores
     "`-weight * max(0, floor - r)`: a guard that is silent until it is needed"
     r = as_reward(reward)
     return map_reward(r, lambda s: -weight*(floor - s).relu(), f"at_least({r.name}, {floor:g}, {weight:g})")
@@ -271,15 +257,13 @@ def green_reward() -> Reward: # scores in [-1, 1]
 # %% ../../nbs/rewards/core.ipynb #c546f41b
 def _mean_square_change(frames): return (frames[:, 1:] - frames[:, :-1]).square().mean((1,2,3,4))
 
-def motion_energy(
-    frames: Tensor, # pixels (B, F, 3, H, W) in [0, 1]
-) -> Tensor: # (B,): 0 for a still; NaN for a single frame, in which there is no motion to measure
+def motion_energy(frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
+                 ) -> Tensor:      # (B,): 0 for a still; NaN for a single frame, in which there is no motion to measure
     "Root mean square change of a pixel value from frame to frame, as a measurement"
     return _mean_square_change(check_pixels(frames).float()).sqrt()
 
-def motion_reward(
-    eps: float=1e-6, # added under the root: bounds the gradient at a still video
-) -> Reward: # scores in [sqrt(eps), 1]: root mean square change of a value between consecutive frames
+def motion_reward(eps: float=1e-6,  # added under the root: bounds the gradient at a still video
+                 ) -> Reward:  # scores in [sqrt(eps), 1]: root mean square change of a value between consecutive frames
     "The same as a reward, with a gradient at a still video too; raises ValueError for a single frame"
     def motion(frames, prompts):
         if frames.shape[1] < 2: raise ValueError("reward 'motion': needs at least 2 consecutive frames, got 1")
@@ -287,9 +271,8 @@ def motion_reward(
     return Reward(motion)
 
 # %% ../../nbs/rewards/core.ipynb #ebf6352e
-def colourfulness_reward(
-    eps: float=1e-6, # added under the roots: bounds the gradient at grey
-) -> Reward: # 0 for grey, about 0.1 for a dull photo, above 0.4 for a vivid one
+def colourfulness_reward(eps: float=1e-6,  # added under the roots: bounds the gradient at grey
+                        ) -> Reward:       # 0 for grey, about 0.1 for a dull photo, above 0.4 for a vivid one
     "Hasler and Suesstrunk's colourfulness (2003), in units of a [0, 1] pixel, per frame"
     def colourfulness(images, prompts):
         r, g, b = images.flatten(2).unbind(1)

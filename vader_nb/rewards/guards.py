@@ -22,25 +22,22 @@ from .core import Reward, per_frame, scorer_name
 # %% ../../nbs/rewards/guards.ipynb #2e5c6a63
 LUMA = (.299, .587, .114)
 
-def grey_levels(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-) -> Tensor:         # (N, H, W) in [0, 1]
+def grey_levels(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+               ) -> Tensor:      # (N, H, W) in [0, 1]
     "Luma, as in video and JPEG"
     return torch.einsum("nchw,c->nhw", images, images.new_tensor(LUMA))
 
-def edge_strength(
-    images: Tensor,     # pixels (N, 3, H, W) in [0, 1]
-    eps: float = .01,   # edges much weaker than this count less; bounds the curvature at zero
-) -> Tensor:            # (N, H, W), at least 0: change of the grey level per pixel
+def edge_strength(images: Tensor,    # pixels (N, 3, H, W) in [0, 1]
+                  eps: float = .01,  # edges much weaker than this count less; bounds the curvature at zero
+                 ) -> Tensor:        # (N, H, W), at least 0: change of the grey level per pixel
     "Sobel's gradient magnitude"
     g = F.pad(grey_levels(images)[:, None], (1, 1, 1, 1), mode="replicate")
     across = images.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])/8
     gx, gy = F.conv2d(g, torch.stack([across, across.T])[:, None]).unbind(1)
     return (gx**2 + gy**2 + eps**2).sqrt() - eps
 
-def edge_reward(
-    eps: float = .01,   # of `edge_strength`
-) -> Reward:            # scores of at least 0
+def edge_reward(eps: float = .01,  # of `edge_strength`
+               ) -> Reward:        # scores of at least 0
     "Sharpness: the mean edge strength over pixels and frames (Eq. 7)"
     def edges(images, prompts): return edge_strength(images, eps).mean((1, 2))
     return Reward(per_frame(edges), "edges")
@@ -52,9 +49,8 @@ _STEPS = (   # of the JPEG standard, annex K: luma, colour
     "49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99",
     "17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99 " + "99 "*32)
 
-def quantisation_tables(
-    quality: int,   # 1 (coarse) to 100 (fine), as in Pillow and libjpeg
-) -> Tensor:        # (2, 8, 8): step sizes of luma and colour, whole numbers from 1 to 255
+def quantisation_tables(quality: int,  # 1 (coarse) to 100 (fine), as in Pillow and libjpeg
+                       ) -> Tensor:    # (2, 8, 8): step sizes of luma and colour, whole numbers from 1 to 255
     "JPEG's step sizes at a quality; ValueError for a quality outside 1 to 100"
     if not isinstance(quality, int) or not 1 <= quality <= 100:
         raise ValueError(f"quality={quality!r}: give a whole number from 1 to 100")
@@ -77,10 +73,9 @@ def _quantised(plane, table):
     blocks = plane.view(n, h//8, 8, w//8, 8).transpose(2, 3).flatten(1, 2)
     return d@blocks@d.T/table.to(plane)
 
-def jpeg_coefficients(
-    images: Tensor,      # pixels (N, 3, H, W) in [0, 1], of any size
-    quality: int = 95,   # of the file
-) -> list[Tensor]:       # luma and two colours, each (N, blocks, 8, 8): what JPEG rounds and codes
+def jpeg_coefficients(images: Tensor,     # pixels (N, 3, H, W) in [0, 1], of any size
+                      quality: int = 95,  # of the file
+                     ) -> list[Tensor]:   # luma and two colours, each (N, blocks, 8, 8): what JPEG rounds and codes
     "The numbers of a JPEG file before they are rounded, with 4:2:0 subsampling of the colours"
     h, w = images.shape[-2:]
     x = 255*F.pad(images, (0, -w % 16, 0, -h % 16), mode="replicate")
@@ -94,10 +89,9 @@ def _wide(x):
     "Half precision as float32: bytes and resizing are too fine for it"
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
-def jpeg_kilobytes(
-    images: Tensor,      # pixels (N, 3, H, W) in [0, 1], of any size
-    quality: int = 95,   # of the file
-) -> Tensor:             # (N,), smooth, at least 0; a file has its header (about 0.6 kB) on top
+def jpeg_kilobytes(images: Tensor,     # pixels (N, 3, H, W) in [0, 1], of any size
+                   quality: int = 95,  # of the file
+                  ) -> Tensor:         # (N,), smooth, at least 0; a file has its header (about 0.6 kB) on top
     "A smooth estimate of the size of a JPEG file"
     bits, price = 0., lambda q: 2*torch.log2(1 + (q**2 + .01).sqrt() - .1).flatten(1).sum(1)
     for q in jpeg_coefficients(images, quality):
@@ -106,47 +100,43 @@ def jpeg_kilobytes(
     return bits/8000
 
 # %% ../../nbs/rewards/guards.ipynb #af31d108
-def compressibility_reward(
-    quality: int = 95,   # of the JPEG file; 95 in Black et al. (2024)
-) -> Reward:             # scores of at most 0: minus kB a frame; `-compressibility_reward()` asks for large files
+def compressibility_reward(quality: int = 95,  # of the JPEG file; 95 in Black et al. (2024)
+                          ) -> Reward:         # minus kB a frame; `-compressibility_reward()` asks for large files
     "Small JPEG files: minus the smooth size, averaged over the frames (Eq. 7); ValueError for an impossible quality"
     quantisation_tables(quality)
     def compressibility(images, prompts): return -jpeg_kilobytes(_wide(images), quality).to(images.dtype)
     return Reward(per_frame(compressibility), "compressibility")
 
 # %% ../../nbs/rewards/guards.ipynb #848674a4
-def depth_steadiness(
-    depth: Tensor,      # (B, F, h, w), F >= 2, in any unit
-    eps: float = 1e-6,  # added to the spread
-) -> Tensor:            # (B,), at most 0
+def depth_steadiness(depth: Tensor,      # (B, F, h, w), F >= 2, in any unit
+                     eps: float = 1e-6,  # added to the spread
+                    ) -> Tensor:         # (B,), at most 0
     "Minus the mean change of depth between consecutive frames, in units of its spread over the video"
     d = depth - depth.mean((1, 2, 3), keepdim=True)
     d = d/(d.abs().mean((1, 2, 3), keepdim=True) + eps)
     return -(d[:, 1:] - d[:, :-1]).abs().mean((1, 2, 3))
 
 # %% ../../nbs/rewards/guards.ipynb #4adf2b2a
-def depth_size(
-    height: int,           # of the frame
-    width: int,            # of the frame
-    size: int = 518,       # wanted height and width
-    multiple: int = 14,    # both sides are rounded to a multiple of this
-    keep_aspect: bool = True,  # if False, both sides become `size`
-) -> tuple[int, int]:      # height and width for the network
+def depth_size(height: int,               # of the frame
+               width: int,                # of the frame
+               size: int = 518,           # wanted height and width
+               multiple: int = 14,        # both sides are rounded to a multiple of this
+               keep_aspect: bool = True,  # if False, both sides become `size`
+              ) -> tuple[int, int]:       # height and width for the network
     "DPT's rule of resizing"
     sy, sx = size/height, size/width
     if keep_aspect: sy = sx = sx if abs(1 - sx) < abs(1 - sy) else sy
     return tuple(max(1, round(s*n/multiple))*multiple for s, n in ((sy, height), (sx, width)))
 
 # %% ../../nbs/rewards/guards.ipynb #87bf8c6f
-def depth_maps(
-    model: nn.Module,   # a transformers model for depth estimation
-    frames: Tensor,     # pixels (B, F, 3, H, W) in [0, 1]
-    size: int = 518,    # see `depth_size`
-    multiple: int = 14,
-    keep_aspect: bool = True,
-    mean: tuple = (0.485, 0.456, 0.406),  # of each channel
-    std: tuple = (0.229, 0.224, 0.225),   # of each channel
-) -> Tensor:            # (B, F, h, w) in the dtype of `frames`, in the network's unit
+def depth_maps(model: nn.Module,                     # a transformers model for depth estimation
+               frames: Tensor,                       # pixels (B, F, 3, H, W) in [0, 1]
+               size: int = 518,                      # see `depth_size`
+               multiple: int = 14,
+               keep_aspect: bool = True,
+               mean: tuple = (0.485, 0.456, 0.406),  # of each channel
+               std: tuple = (0.229, 0.224, 0.225),   # of each channel
+              ) -> Tensor:                           # (B, F, h, w) in the dtype of `frames`, in the network's unit
     "Depth of every frame, differentiable down to the pixels; bicubic resize with antialias, as Depth Anything's"
     images, (h, w) = _wide(frames.flatten(0, 1)), frames.shape[-2:]
     to = depth_size(h, w, size, multiple, keep_aspect)
@@ -158,9 +148,8 @@ def depth_maps(
 # %% ../../nbs/rewards/guards.ipynb #83867211
 DEPTH_ANYTHING = "depth-anything/Depth-Anything-V2-Small-hf"
 
-def load_depth(
-    name,  # a folder in transformers' format, or a hub id such as `DEPTH_ANYTHING` or "Intel/dpt-large"
-) -> tuple[nn.Module, dict]:        # float32, frozen, in evaluation mode; and the options of `depth_maps` that it wants
+def load_depth(name,  # a folder in transformers' format, or a hub id such as `DEPTH_ANYTHING` or "Intel/dpt-large"
+              ) -> tuple[nn.Module, dict]:  # float32, frozen, in evaluation mode; the options of `depth_maps` it wants
     "A depth network and its preprocessing, from safetensors; FileNotFoundError, or ValueError for what is none"
     unused = r"fusion_stage\.layers\.0\.residual_layer1"
     net = load_pretrained(AutoModelForDepthEstimation, name, read_config(name), spare=True, absent=unused)
@@ -177,12 +166,11 @@ def _preparation(name):
                 keep_aspect=c.get("keep_aspect_ratio", False), mean=tuple(c["image_mean"]), std=tuple(c["image_std"]))
 
 # %% ../../nbs/rewards/guards.ipynb #6e4dab2d
-def depth_reward(
-    model=DEPTH_ANYTHING,      # a folder or hub id, or the network itself; there is no tiny one
-    measure=depth_steadiness,  # `depth (B, F, h, w) -> (B,)`
-    name: str = "depth",       # in logs and errors
-    **preparation,             # options of `depth_maps`, over those that come with the weights
-) -> Reward:                   # scores (B,); `depth_steadiness` gives at most 0 and needs two frames
+def depth_reward(model=DEPTH_ANYTHING,      # a folder or hub id, or the network itself; there is no tiny one
+                 measure=depth_steadiness,  # `depth (B, F, h, w) -> (B,)`
+                 name: str = "depth",       # in logs and errors
+                 **preparation,             # options of `depth_maps`, over those that come with the weights
+                ) -> Reward:                   # scores (B,); `depth_steadiness` gives at most 0 and needs two frames
     "A measure of a video's estimated depth; raises FileNotFoundError or ValueError for weights that do not fit"
     net, options = (model, {}) if isinstance(model, nn.Module) else load_depth(model)
     options |= preparation

@@ -21,12 +21,11 @@ from .clip import imagenet_normalise
 from .core import Reward, per_frame, scorer_name
 
 # %% ../../nbs/rewards/objects.ipynb #783231a6
-def detr_size(
-    h: int, w: int,        # of the picture, in pixels
-    size: int,             # wanted shortest edge
-    longest: int = 1333,   # upper limit of the other edge
-    multiple: int = 16,    # both edges are cut down to multiples of it
-) -> tuple[int, int]:      # height and width
+def detr_size(h: int, w: int,       # of the picture, in pixels
+              size: int,            # wanted shortest edge
+              longest: int = 1333,  # upper limit of the other edge
+              multiple: int = 16,   # both edges are cut down to multiples of it
+             ) -> tuple[int, int]:  # height and width
     "The size to which the published processor of YOLOS resizes a picture"
     exact = min(size, longest*min(h, w)/max(h, w))
     small = int(round(exact))
@@ -35,37 +34,33 @@ def detr_size(
     return tuple(max(multiple, n - n % multiple) for n in (h, w))
 
 # %% ../../nbs/rewards/objects.ipynb #1809f2bf
-def resize_detr(
-    images: Tensor,      # pixels (N, 3, H, W) in [0, 1]
-    size: int = 512,     # wanted shortest edge
-    longest: int = 1333, # upper limit of the longest edge
-    multiple: int = 16,  # of both edges
-) -> Tensor:             # (N, 3, h, w) in [0, 1]
+def resize_detr(images: Tensor,       # pixels (N, 3, H, W) in [0, 1]
+                size: int = 512,      # wanted shortest edge
+                longest: int = 1333,  # upper limit of the longest edge
+                multiple: int = 16,   # of both edges
+               ) -> Tensor:           # (N, 3, h, w) in [0, 1]
     "The detector's published preprocessing: bilinear with antialiasing, aspect kept"
     to = detr_size(*images.shape[-2:], size, longest, multiple)
     return images if tuple(images.shape[-2:]) == to else F.interpolate(images, to, mode="bilinear", antialias=True)
 
-def resize_vader(
-    images: Tensor,   # pixels (N, 3, H, W) in [0, 1]
-    size: int = 512,  # wanted height
-) -> Tensor:          # (N, 3, size, size*W//H) in [0, 1]
+def resize_vader(images: Tensor,   # pixels (N, 3, H, W) in [0, 1]
+                 size: int = 512,  # wanted height
+                ) -> Tensor:       # (N, 3, size, size*W//H) in [0, 1]
     "The preprocessing of the official VADER script: fixed height, bilinear without antialiasing"
     h, w = images.shape[-2:]
     return F.interpolate(images, (size, max(1, size*w//h)), mode="bilinear")
 
 # %% ../../nbs/rewards/objects.ipynb #dbb459cb
-def load_yolos(
-    name,                       # "tiny", a folder in transformers' format, or a hub id such as "hustvl/yolos-base"
-) -> YolosForObjectDetection:   # float32, frozen, in evaluation mode
+def load_yolos(name,  # "tiny", a folder in transformers' format, or a hub id such as "hustvl/yolos-base"
+              ) -> YolosForObjectDetection:  # float32, frozen, in evaluation mode
     "Load a YOLOS from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
     name = weights_folder("yolos") if name == "tiny" else name
     return load_pretrained(YolosForObjectDetection, name, read_config(name, "yolos"))
 
 # %% ../../nbs/rewards/objects.ipynb #42f6b470
-def published_size(
-    model,                  # folder, hub id, "tiny", or a `YolosForObjectDetection`
-    config: YolosConfig,    # its configuration
-) -> tuple[int, int]:       # shortest and longest edge in pixels
+def published_size(model,                # folder, hub id, "tiny", or a `YolosForObjectDetection`
+                   config: YolosConfig,  # its configuration
+                  ) -> tuple[int, int]:  # shortest and longest edge in pixels
     "The resize of a detector's `preprocessor_config.json`; without that file, the sides it was trained at"
     found = {}
     if not isinstance(model, nn.Module):
@@ -82,10 +77,9 @@ def published_resize(model, config) -> Callable:
     return lambda images: resize_detr(images, size, longest, config.patch_size)
 
 # %% ../../nbs/rewards/objects.ipynb #c384263b
-def category_ids(
-    config: YolosConfig,              # configuration of a detector
-    categories: str | list[str],      # one name or several, such as "book" or ["cat", "dog"]
-) -> list[int]:                       # their columns in the logits
+def category_ids(config: YolosConfig,          # configuration of a detector
+                 categories: str | list[str],  # one name or several, such as "book" or ["cat", "dog"]
+                ) -> list[int]:                # their columns in the logits
     "Look up categories by name; raises ValueError with the nearest names"
     known = {}
     for i, n in config.id2label.items():
@@ -98,12 +92,11 @@ def category_ids(
     return sorted({i for n in names for i in known[n.strip().lower()]})
 
 # %% ../../nbs/rewards/objects.ipynb #ac6718b9
-def threshold_form(
-    logits: Tensor,           # (N, Q, C+1), the last class is "no object"
-    ids: list[int],           # columns of the target categories
-    appear: bool = False,     # reward the objects instead of their absence
-    threshold: float = .2,    # boxes below it do not count
-) -> Tensor:                  # (N,) in [0, 1]
+def threshold_form(logits: Tensor,         # (N, Q, C+1), the last class is "no object"
+                   ids: list[int],         # columns of the target categories
+                   appear: bool = False,   # reward the objects instead of their absence
+                   threshold: float = .2,  # boxes below it do not count
+                  ) -> Tensor:             # (N,) in [0, 1]
     "The official score: 1 - mean score of the boxes above the threshold whose best class is a target"
     scores, labels = logits.softmax(-1)[..., :-1].max(-1)
     keep = (scores > threshold) & torch.isin(labels, torch.tensor(ids, device=labels.device))
@@ -111,19 +104,17 @@ def threshold_form(
     return mean if appear else 1 - mean
 
 # %% ../../nbs/rewards/objects.ipynb #97f684db
-def log_odds(
-    logits: Tensor,    # (N, Q, C+1)
-    ids: list[int],    # columns of the target categories
-) -> Tensor:           # (N, Q): log p/(1-p) of "this token sees a target"
+def log_odds(logits: Tensor,  # (N, Q, C+1)
+             ids: list[int],  # columns of the target categories
+            ) -> Tensor:      # (N, Q): log p/(1-p) of "this token sees a target"
     "How strongly each detection token believes in any of the targets"
     rest = [c for c in range(logits.shape[-1]) if c not in ids]
     return logits[..., ids].logsumexp(-1) - logits[..., rest].logsumexp(-1)
 
-def smooth_form(
-    logits: Tensor,          # (N, Q, C+1), the last class is "no object"
-    ids: list[int],          # columns of the target categories
-    appear: bool = False,    # reward the objects instead of their absence
-) -> Tensor:                 # (N,) at most 0, in nats
+def smooth_form(logits: Tensor,        # (N, Q, C+1), the last class is "no object"
+                ids: list[int],        # columns of the target categories
+                appear: bool = False,  # reward the objects instead of their absence
+               ) -> Tensor:            # (N,) at most 0, in nats
     "log P(no token sees a target), or log P(some token does)"
     z = log_odds(logits, ids)
     absent = -F.softplus(z, threshold=80).sum(1)

@@ -76,12 +76,11 @@ def _measure(tensors):
                                            f"but {', '.join(sorted(tensors)[:3])}...") from None
 
 # %% ../../nbs/rewards/open_clip.ipynb #ce60b7a6
-def infer_config(
-    tensors: dict[str, Tensor],         # a CLIP in open_clip's names
-    vision_heads: int | None = None,    # None: those of ViT-H/14, if it is one
-    text_heads: int | None = None,      # None: those of ViT-H/14, if it is one
-    hidden_act: str = "gelu",           # "quick_gelu" for checkpoints of OpenAI's layout
-) -> CLIPConfig:
+def infer_config(tensors: dict[str, Tensor],         # a CLIP in open_clip's names
+                 vision_heads: int | None = None,    # None: those of ViT-H/14, if it is one
+                 text_heads: int | None = None,      # None: those of ViT-H/14, if it is one
+                 hidden_act: str = "gelu",           # "quick_gelu" for checkpoints of OpenAI's layout
+                ) -> CLIPConfig:
     "Configuration of an open_clip checkpoint, from the shapes of its tensors; raises ValueError if it is not one"
     (conv, places, vocabulary), length, projection = _measure(tensors)
     if (conv[0], vocabulary[1]) == (1280, 1024): vision_heads, text_heads = vision_heads or 16, text_heads or 16
@@ -96,13 +95,12 @@ def infer_config(
     return CLIPConfig(projection_dim=projection, vision_config=vision, text_config=text)
 
 # %% ../../nbs/rewards/open_clip.ipynb #5c14bc0f
-def convert_open_clip(
-    tensors: dict[str, Tensor],                         # a CLIP in open_clip's names
-    vision_heads: int | None = None,                    # None: those of ViT-H/14
-    text_heads: int | None = None,                      # None: those of ViT-H/14
-    hidden_act: str = "gelu",                           # "quick_gelu" for checkpoints of OpenAI's layout
-    dtype: torch.dtype | None = torch.float32,          # of the weights; None leaves each as it is
-) -> CLIPModel:                                         # frozen, in evaluation mode
+def convert_open_clip(tensors: dict[str, Tensor],  # a CLIP in open_clip's names
+                      vision_heads: int | None = None,  # None: those of ViT-H/14
+                      text_heads: int | None = None,  # None: those of ViT-H/14
+                      hidden_act: str = "gelu",  # "quick_gelu" for checkpoints of OpenAI's layout
+                      dtype: torch.dtype | None = torch.float32,  # of the weights; None leaves each as it is
+                     ) -> CLIPModel:  # frozen, in evaluation mode
     "An open_clip CLIP as transformers' class, exactly; raises ValueError for anything missing, unknown or misshapen"
     tensors = {k.removeprefix("module."): t for k, t in tensors.items()}     # as some trainings wrap their network
     config = infer_config(tensors, vision_heads, text_heads, hidden_act)
@@ -115,12 +113,11 @@ def convert_open_clip(
     return (model if dtype is None else model.to(dtype)).requires_grad_(False).eval()
 
 # %% ../../nbs/rewards/open_clip.ipynb #974c3e52
-def save_converted(
-    path: str | Path,        # a published HPS checkpoint
-    folder: str | Path,      # where to save it in transformers' format, in the precision of the file
-    tokenizer=None,          # its tokenizer, saved beside it
-    **heads,                 # `vision_heads` and `text_heads` of other layouts than ViT-H/14
-) -> Path:                   # the folder
+def save_converted(path: str | Path,    # a published HPS checkpoint
+                   folder: str | Path,  # where to save it in transformers' format, in the precision of the file
+                   tokenizer=None,      # its tokenizer, saved beside it
+                   **heads,             # `vision_heads` and `text_heads` of other layouts than ViT-H/14
+                  ) -> Path:            # the folder
     "Convert a published HPS checkpoint once and for all"
     model, folder = convert_open_clip(read_tensors(path, "state_dict"), dtype=None, **heads), check_out_dir(folder)
     model.save_pretrained(folder)
@@ -158,9 +155,8 @@ def openai_names(
             text | norm("ln_final", t.final_layer_norm) | _openai_blocks(t.encoder.layers))
 
 # %% ../../nbs/rewards/open_clip.ipynb #11fef52c
-def open_clip_names(
-    clip: CLIPModel,            # a CLIP
-) -> dict[str, Tensor]:         # its tensors as open_clip calls them
+def open_clip_names(clip: CLIPModel,        # a CLIP
+                   ) -> dict[str, Tensor]:  # its tensors as open_clip calls them
     "The inverse of `convert_open_clip`"
     vision, text = openai_names(clip)
     vision["conv1.weight"] = vision["conv1.weight"][:, :, 0]

@@ -31,10 +31,9 @@ def _bicubic(images, height, width):
         images = F.interpolate(images, to, mode="bicubic", antialias=True).clamp(-1e-3, 1 + 1e-3)
     return images
 
-def resize_pad(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (N, 3, size, size) in [0, 1] (up to 1e-3)
+def resize_pad(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+               size: int,       # wanted height and width
+              ) -> Tensor:      # (N, 3, size, size) in [0, 1] (up to 1e-3)
     "The preprocessing of the hpsv2 package: bicubic, longest side to `size`, black bars up to the square"
     h, w = (max(1, round(n*(size/max(images.shape[-2:])))) for n in images.shape[-2:])
     top, left = (size - h)//2, (size - w)//2
@@ -46,17 +45,15 @@ def _shortest(images, size):
     h, w = images.shape[-2:]
     return (size, w*size//h) if h <= w else (h*size//w, size)
 
-def resize_processor(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (N, 3, size, size) in [0, 1] (up to 1e-3)
+def resize_processor(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+                     size: int,       # wanted height and width
+                    ) -> Tensor:      # (N, 3, size, size) in [0, 1] (up to 1e-3)
     "The preprocessing of PickScore: transformers' `CLIPImageProcessor`, without its rounding to bytes"
     return central_square(_bicubic(images, *_shortest(images, size)), size, math.floor)
 
-def resize_unclamped(
-    images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (N, 3, size, size), beyond [0, 1] where bicubic overshoots
+def resize_unclamped(images: Tensor,  # pixels (N, 3, H, W) in [0, 1]
+                     size: int,       # wanted height and width
+                    ) -> Tensor:      # (N, 3, size, size), beyond [0, 1] where bicubic overshoots
     "The preprocessing of PickScore in VADER's script: the processor's in floats, neither cut to the range nor rounded"
     images = F.interpolate(images, _shortest(images, size), mode="bicubic", antialias=True)
     return central_square(images, size, math.floor)
@@ -68,12 +65,11 @@ PICKSCORE = "yuvalkirstain/PickScore_v1"
 VIT_H = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"      # the CLIP that all three started from: their vocabulary
 
 # %% ../../nbs/rewards/preference.ipynb #7b4c3464
-def token_ids(
-    tokenizer,                  # a transformers tokenizer, or a function `prompts -> (N, L)` token numbers
-    prompts: list[str],         # N texts
-    length: int = 77,           # cut and padded to this many tokens
-    pad: int | None = None,     # number to pad with, 0 for HPS; None: the tokenizer's own
-) -> Tensor:                    # (N, L), integer
+def token_ids(tokenizer,               # a transformers tokenizer, or a function `prompts -> (N, L)` token numbers
+              prompts: list[str],      # N texts
+              length: int = 77,        # cut and padded to this many tokens
+              pad: int | None = None,  # number to pad with, 0 for HPS; None: the tokenizer's own
+             ) -> Tensor:              # (N, L), integer
     "Token numbers of texts; raises ValueError for a function that gives something else"
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         found = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
@@ -86,10 +82,9 @@ def token_ids(
     return ids
 
 # %% ../../nbs/rewards/preference.ipynb #4fa1deb1
-def ids_embeds(
-    model: CLIPModel,      # a CLIP
-    ids: Tensor,           # token numbers (N, L)
-) -> Tensor:               # unit embeddings (N, D)
+def ids_embeds(model: CLIPModel,  # a CLIP
+               ids: Tensor,       # token numbers (N, L)
+              ) -> Tensor:        # unit embeddings (N, D)
     "CLIP embeddings of texts that are token numbers already"
     e = model.text_projection(model.text_model(input_ids=ids.to(model.device)).pooler_output)
     return e/e.norm(dim=-1, keepdim=True)
@@ -148,32 +143,28 @@ def pickscore_reward(
     return Reward(_preference(clip, tokenizer, None, resize, scale), name or scorer or "pickscore", [clip], scorer)
 
 # %% ../../nbs/rewards/preference.ipynb #f79576c8
-def hps_loss(
-    scores: Tensor,  # (B,) cosines
-) -> Tensor:         # scalar
+def hps_loss(scores: Tensor,  # (B,) cosines
+            ) -> Tensor:      # scalar
     "The paper's loss for HPS, mean of 1 - s"
     return (1 - scores).mean()
 
 pickscore_loss = distance_to(100, .01)   # the paper's loss for PickScore, |1 - s/100|
 
 # %% ../../nbs/rewards/preference.ipynb #7ef1ca4a
-def aesthetic_hps_loss(
-    aesthetic: Tensor,  # (B,) aesthetic scores
-    hps: Tensor,        # (B,) HPS scores
-) -> Tensor:            # scalar
+def aesthetic_hps_loss(aesthetic: Tensor,  # (B,) aesthetic scores
+                       hps: Tensor,        # (B,) HPS scores
+                      ) -> Tensor:         # scalar
     "The paper's loss for both together: (1.5*0.1*|A - 10| + |1 - H|)/2"
     return (1.5*aesthetic_loss(aesthetic) + (1 - hps).abs().mean())/2
 
-def aesthetic_hps_reward(
-    aesthetic: Reward,    # the aesthetic score, A
-    hps: Reward,          # HPS, H
-) -> Reward:              # scores (B,), what the official script logs
+def aesthetic_hps_reward(aesthetic: Reward,  # the aesthetic score, A
+                         hps: Reward,        # HPS, H
+                        ) -> Reward:         # scores (B,), what the official script logs
     "(A + 15*H)/2"
     return .5*(as_reward(aesthetic) + 15*as_reward(hps))
 
-def aesthetic_hps_goal(
-    aesthetic: Reward,    # the aesthetic score, A
-    hps: Reward,          # HPS, H
-) -> Reward:              # scores (B,) up to 0; parts: the two raw scores
+def aesthetic_hps_goal(aesthetic: Reward,  # the aesthetic score, A
+                       hps: Reward,        # HPS, H
+                      ) -> Reward:         # scores (B,) up to 0; parts: the two raw scores
     "The reward whose mean is minus `aesthetic_hps_loss`"
     return near_target(aesthetic, 10, .075) + near_target(hps, 1, .5)

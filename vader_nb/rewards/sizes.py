@@ -36,8 +36,7 @@ from .vjepa1 import VJEPA1, Encoder, Predictor, Sizes
 # %% ../../nbs/rewards/sizes.ipynb #a7aa0952
 def clip_l14() -> CLIPModel:
     "OpenAI's CLIP ViT-L/14, which the aesthetic score stands on"
-    return CLIPModel(CLIPConfig(
-        projection_dim=768,
+    return CLIPModel(CLIPConfig(projection_dim=768,
         text_config=dict(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12),
         vision_config=dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
                            image_size=224, patch_size=14)))
@@ -114,11 +113,10 @@ _OLD_NAMES = {YolosForObjectDetection: (r"encoder\.interpolation\.mid_position",
               VideoMAEForVideoClassification: (r"attention\.(query|value)\.bias",
                                                lambda m: f"attention.{m[1][0]}_bias")}
 
-def save_hub(
-    net: nn.Module,            # a model of transformers
-    folder: Path,              # becomes what a repository of the hub holds
-    processor: dict = {},      # preprocessor_config.json, if any
-) -> Path:
+def save_hub(net: nn.Module,        # a model of transformers
+             folder: Path,          # becomes what a repository of the hub holds
+             processor: dict = {},  # preprocessor_config.json, if any
+            ) -> Path:
     "config.json and model.safetensors under the names of the published file"
     folder.mkdir(parents=True, exist_ok=True)
     net.config.architectures = [type(net).__name__]
@@ -226,22 +224,20 @@ def _published(name):
     if name not in PUBLISHED: raise ValueError(f"no published network of {name!r}; there are: {', '.join(PUBLISHED)}")
     return PUBLISHED[name]
 
-def write_published(
-    name: str,               # of `PUBLISHED`
-    folder: str | Path,      # receives it
-    toy: bool = False,       # a small network instead of the published size
-    seed: int = 0,           # of the random weights
-) -> dict:                   # options with which `load_reward` finds it
+def write_published(name: str,           # of `PUBLISHED`
+                    folder: str | Path,  # receives it
+                    toy: bool = False,   # a small network instead of the published size
+                    seed: int = 0,       # of the random weights
+                   ) -> dict:            # options with which `load_reward` finds it
     "Make a network with random weights and save it in the published layout"
     published = _published(name)
     torch.manual_seed(seed)
     return published.save((published.toy if toy else published.network)().eval(), Path(folder))
 
-def reward_at(
-    name: str,               # of `PUBLISHED`
-    options: dict,           # from `write_published`
-    **more,                  # of `load_reward`, over those
-) -> Reward:
+def reward_at(name: str,      # of `PUBLISHED`
+              options: dict,  # from `write_published`
+              **more,         # of `load_reward`, over those
+             ) -> Reward:
     "The reward with the network of a file; raises what `load_reward` raises"
     own = _published(name).options
     if "tokenizer" in own: own = dict(tokenizer=tiny_tokenizer())
@@ -260,13 +256,12 @@ def _weights(nets):
     return dict(zip(("parameters", "weights"), map(sum, zip(*sizes))))
 
 # %% ../../nbs/rewards/sizes.ipynb #08d0b9c6
-def measure_reward(
-    name: str,                              # of `PUBLISHED`
-    options: dict,                          # from `write_published`
-    size: tuple = (320, 512),               # height and width of the video
-    dtype: torch.dtype = torch.float32,     # of the network; the pixels are float32
-    watch=None,                             # `SavedBytes` of `vader_nb.savings.meter`
-) -> dict:                                  # CPU seconds and bytes
+def measure_reward(name: str,                           # of `PUBLISHED`
+                   options: dict,                       # from `write_published`
+                   size: tuple = (320, 512),            # height and width of the video
+                   dtype: torch.dtype = torch.float32,  # of the network; the pixels are float32
+                   watch=None,                          # `SavedBytes` of `vader_nb.savings.meter`
+                  ) -> dict:                            # CPU seconds and bytes
     "Load a reward, score one video, differentiate, in one thread; meant for a process of its own"
     torch.set_num_threads(1)                # then CPU seconds are what a core of one's own would take
     before, start = _peak(), time.process_time()

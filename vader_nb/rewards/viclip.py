@@ -28,11 +28,9 @@ class QuickGELU(nn.Module):
 
 class Block(nn.Module):
     "A pre-norm transformer block, in the names of OpenAI's CLIP"
-    def __init__(self,
-        width: int,          # channels
-        heads: int,          # of the attention; must divide `width`
-        mlp_ratio: float=4,  # hidden width of the two linear layers over `width`
-    ):
+    def __init__(self, width: int,    # channels
+                 heads: int,          # of the attention; must divide `width`
+                 mlp_ratio: float=4):  # hidden width of the two linear layers over `width`
         super().__init__()
         self.ln_1, self.ln_2, hidden = nn.LayerNorm(width), nn.LayerNorm(width), int(mlp_ratio*width)
         self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
@@ -60,16 +58,14 @@ class Transformer(nn.Module):
 # %% ../../nbs/rewards/viclip.ipynb #a11648c3
 class VideoEncoder(nn.Module):
     "ViCLIP's vision tower: patches of all frames and one class token attend to each other, in space and time at once"
-    def __init__(self,
-        input_resolution: int=224,  # height and width of a frame
-        patch_size: int=14,         # pixels a side of a patch
-        width: int=1024,            # channels
-        layers: int=24,             # blocks
-        heads: int=16,              # of the attention
-        output_dim: int=768,        # numbers in an embedding
-        num_frames: int=8,          # frames of a video
-        mlp_ratio: float=4,         # hidden width over width
-    ):
+    def __init__(self, input_resolution: int=224,  # height and width of a frame
+                 patch_size: int=14,               # pixels a side of a patch
+                 width: int=1024,                  # channels
+                 layers: int=24,                   # blocks
+                 heads: int=16,                    # of the attention
+                 output_dim: int=768,              # numbers in an embedding
+                 num_frames: int=8,                # frames of a video
+                 mlp_ratio: float=4):  # hidden width over width
         super().__init__()
         self.input_resolution, self.num_frames, kernel = input_resolution, num_frames, (1, patch_size, patch_size)
         draw = lambda *shape: nn.Parameter(width**-.5*torch.randn(*shape))
@@ -80,9 +76,8 @@ class VideoEncoder(nn.Module):
         self.ln_pre, self.ln_post, self.proj = nn.LayerNorm(width), nn.LayerNorm(width), draw(width, output_dim)
         self.transformer = Transformer(width, layers, heads, mlp_ratio)
 
-    def forward(self,
-        video: Tensor,  # normalised frames (B, num_frames or 1, 3, R, R)
-    ) -> Tensor:        # (B, output_dim)
+    def forward(self, video: Tensor,  # normalised frames (B, num_frames or 1, 3, R, R)
+               ) -> Tensor:           # (B, output_dim)
         "The embedding of each video, not yet of unit length"
         space, time = self.positional_embedding, self.temporal_positional_embedding
         if video.shape[1] == 1: time = time.mean(1, keepdim=True)
@@ -94,16 +89,14 @@ class VideoEncoder(nn.Module):
 # %% ../../nbs/rewards/viclip.ipynb #7b030404
 class TextEncoder(nn.Module):
     "ViCLIP's text tower: CLIP's, with 32 positions instead of 77"
-    def __init__(self,
-        embed_dim: int=768,            # numbers in an embedding
-        context_length: int=32,        # tokens of a text
-        vocab_size: int=49408,         # tokens there are
-        transformer_width: int=768,    # channels
-        transformer_heads: int=12,     # of the attention
-        transformer_layers: int=12,    # blocks
-        mlp_ratio: float=4,            # hidden width over width
-        end_token: int|None=None,      # id of the end token; None: the highest id, as in CLIP's vocabulary
-    ):
+    def __init__(self, embed_dim: int=768,    # numbers in an embedding
+                 context_length: int=32,      # tokens of a text
+                 vocab_size: int=49408,       # tokens there are
+                 transformer_width: int=768,  # channels
+                 transformer_heads: int=12,   # of the attention
+                 transformer_layers: int=12,  # blocks
+                 mlp_ratio: float=4,          # hidden width over width
+                 end_token: int|None=None):  # id of the end token; None: the highest id, as in CLIP's vocabulary
         super().__init__()
         width, self.context_length, self.end_token = transformer_width, context_length, end_token
         self.token_embedding = nn.Embedding(vocab_size, width)
@@ -112,9 +105,8 @@ class TextEncoder(nn.Module):
         self.ln_final = nn.LayerNorm(width)
         self.text_projection = nn.Parameter(width**-.5*torch.randn(width, embed_dim))
 
-    def forward(self,
-        tokens: Tensor,  # token ids (B, context_length), zeros after the end token
-    ) -> Tensor:         # (B, embed_dim)
+    def forward(self, tokens: Tensor,  # token ids (B, context_length), zeros after the end token
+               ) -> Tensor:            # (B, embed_dim)
         "The embedding of each text, read at its end token, not yet of unit length"
         causal = torch.ones(2*[tokens.shape[1]], dtype=torch.bool, device=tokens.device).triu(1)
         x = self.transformer(self.token_embedding(tokens) + self.positional_embedding, causal)
@@ -124,27 +116,23 @@ class TextEncoder(nn.Module):
 # %% ../../nbs/rewards/viclip.ipynb #e0f9eb67
 class ViCLIP(nn.Module):
     "Two towers into one space; `temp` is the temperature of the contrastive loss, and no part of the similarity"
-    def __init__(self,
-        vision: dict,  # arguments of `VideoEncoder`
-        text: dict,    # arguments of `TextEncoder`
-    ):
+    def __init__(self, vision: dict,  # arguments of `VideoEncoder`
+                 text: dict):  # arguments of `TextEncoder`
         super().__init__()
         self.config = dict(vision=dict(vision), text=dict(text))
         self.vision_encoder, self.text_encoder = VideoEncoder(**vision), TextEncoder(**text)
         self.temp = nn.Parameter(torch.tensor(.01))
 
 # %% ../../nbs/rewards/viclip.ipynb #c3b04a52
-def frames_by_stride(
-    num_frames: int,  # frames of the video
-    wanted: int,    # frames to pick
-) -> list[int]:     # indices
+def frames_by_stride(num_frames: int,  # frames of the video
+                     wanted: int,      # frames to pick
+                    ) -> list[int]:    # indices
     "ViCLIP's own choice: every (n // wanted)-th frame from the first on, so a tail of up to n/2 frames is never seen"
     return list(range(num_frames))[::max(1, num_frames//wanted)][:wanted]
 
-def frames_in_the_middle(
-    num_frames: int,  # frames of the video
-    wanted: int,    # frames to pick
-) -> list[int]:     # indices
+def frames_in_the_middle(num_frames: int,  # frames of the video
+                         wanted: int,      # frames to pick
+                        ) -> list[int]:    # indices
     "VBench's choice: the middle frame of each of `wanted` equal parts"
     edges = [i*num_frames//wanted for i in range(wanted + 1)]
     return [(a + b - 1)//2 for a, b in zip(edges, edges[1:])]
@@ -157,11 +145,10 @@ def _pick(frames, wanted, choose):
         f"ViCLIP looks at {wanted} frames (or at a single one), the video has {n}: decode them all, reward_frames=None")
     return frames if n == 1 else frames[:, choose(n, wanted)]
 
-def viclip_input(
-    frames: Tensor,    # pixels (B, F, 3, H, W) in [0, 1]; F is 1, or at least `num_frames`
-    num_frames: int,   # frames that the network wants
-    size: int,         # height and width that it wants
-) -> Tensor:           # (B, num_frames or 1, 3, size, size)
+def viclip_input(frames: Tensor,   # pixels (B, F, 3, H, W) in [0, 1]; F is 1, or at least `num_frames`
+                 num_frames: int,  # frames that the network wants
+                 size: int,        # height and width that it wants
+                ) -> Tensor:       # (B, num_frames or 1, 3, size, size)
     "ViCLIP's own preprocessing: frames by stride, bilinear without antialias or aspect, ImageNet's mean and deviation"
     frames = _pick(frames, num_frames, frames_by_stride)
     images = F.interpolate(frames.flatten(0, 1), (size, size), mode="bilinear")
@@ -173,23 +160,21 @@ def vbench_input(frames, num_frames, size):
     return normalise(resize_crop(frames.flatten(0, 1), size)).unflatten(0, frames.shape[:2])
 
 # %% ../../nbs/rewards/viclip.ipynb #b9e28364
-def video_embeds(
-    model: ViCLIP,           # the network
-    frames: Tensor,          # pixels (B, F, 3, H, W) in [0, 1]
-    prepare=viclip_input,    # preprocessing: `viclip_input` or `vbench_input`
-    unit: bool = True,       # divide by the L2 norm
-) -> Tensor:                 # (B, D) in the dtype of `frames`
+def video_embeds(model: ViCLIP,         # the network
+                 frames: Tensor,        # pixels (B, F, 3, H, W) in [0, 1]
+                 prepare=viclip_input,  # preprocessing: `viclip_input` or `vbench_input`
+                 unit: bool = True,     # divide by the L2 norm
+                ) -> Tensor:            # (B, D) in the dtype of `frames`
     "ViCLIP embeddings of videos, differentiable down to the pixels"
     tower = model.vision_encoder
     e = tower(prepare(frames, tower.num_frames, tower.input_resolution).to(tower.proj.dtype)).to(frames.dtype)
     return F.normalize(e, dim=-1) if unit else e
 
 # %% ../../nbs/rewards/viclip.ipynb #0ca64dd9
-def viclip_tokens(
-    tokenizer,               # of CLIP's vocabulary, or `tiny_tokenizer()`
-    prompts: list[str],      # B texts
-    length: int = 32,        # tokens of a text
-) -> Tensor:                 # ids (B, length)
+def viclip_tokens(tokenizer,           # of CLIP's vocabulary, or `tiny_tokenizer()`
+                  prompts: list[str],  # B texts
+                  length: int = 32,    # tokens of a text
+                 ) -> Tensor:          # ids (B, length)
     "Token ids padded with 0; a text that is too long is cut, and its last id becomes the end token"
     ids = torch.zeros(len(prompts), length, dtype=torch.long)
     for row, prompt in zip(ids, prompts):
@@ -197,11 +182,10 @@ def viclip_tokens(
         row[:len(own)] = torch.tensor(own)
     return ids
 
-def prompt_embeds(
-    model: ViCLIP,           # the network
-    tokenizer,               # its tokenizer
-    prompts: list[str],      # B texts
-) -> Tensor:                 # unit vectors (B, D)
+def prompt_embeds(model: ViCLIP,       # the network
+                  tokenizer,           # its tokenizer
+                  prompts: list[str],  # B texts
+                 ) -> Tensor:          # unit vectors (B, D)
     "ViCLIP embeddings of texts"
     tower = model.text_encoder
     ids = viclip_tokens(tokenizer, prompts, tower.context_length)
@@ -243,10 +227,9 @@ def _find_viclip(model):
     raise FileNotFoundError(f"no file or folder {str(model)!r}; give 'tiny', a checkpoint file, a folder, "
                             f"or {' or '.join(VICLIP_FILES)}")
 
-def load_viclip(
-    model,  # "tiny", a published checkpoint file, a folder with config.json, or a hub id of `VICLIP_FILES`
-    head_width: int = 64,    # channels of a head, which a published file does not say
-) -> ViCLIP:                 # float32, frozen, in evaluation mode
+def load_viclip(model,  # "tiny", a published checkpoint file, a folder with config.json, or a hub id of `VICLIP_FILES`
+                head_width: int = 64,  # channels of a head, which a published file does not say
+               ) -> ViCLIP:  # float32, frozen, in evaluation mode
     "Load a ViCLIP of any size, without unpickling; raises FileNotFoundError or ValueError"
     path = _find_viclip(model)
     if path.is_dir():

@@ -59,8 +59,7 @@ def _split(grid, kind, size, generator, tries=1000):
     for _ in range(tries):
         kept = _hide_blocks(grid, kind, size, generator).flatten()
         if kept.any() and not kept.all(): return kept.nonzero()[:, 0], (~kept).nonzero()[:, 0]
-    raise ValueError(f"{kind}: {tries} draws on a grid of {tuple(grid)} tokens hid everything or nothing; "
-                     "use other blocks")
+    raise ValueError(f"{kind}: {tries} draws on a grid of {tuple(grid)} hid everything or nothing; use other blocks")
 
 def multiblock_masks(
     grid: tuple[int, int, int],              # tokens of a video: in time, rows, columns
@@ -73,13 +72,12 @@ def multiblock_masks(
     return [_split(grid, k, _block_size(grid, k, generator), generator) for k in kinds]
 
 # %% ../../nbs/rewards/vjepa.ipynb #ffbb990f
-def collated_masks(
-    grid: tuple[int, int, int],              # tokens of a video: in time, rows, columns
-    batch_size: int,                         # videos
-    call: int,                               # how often the collator was called before
-    kinds: tuple = PUBLISHED_KINDS,          # kinds of masks
-    generator: torch.Generator | None = None,  # of the places; None is torch's global one
-) -> list[tuple[Tensor, Tensor]]:            # (context (B, K), target (B, M)), one pair a kind
+def collated_masks(grid: tuple[int, int, int],                # tokens of a video: in time, rows, columns
+                   batch_size: int,                           # videos
+                   call: int,                                 # how often the collator was called before
+                   kinds: tuple = PUBLISHED_KINDS,            # kinds of masks
+                   generator: torch.Generator | None = None,  # of the places; None is torch's global one
+                  ) -> list[tuple[Tensor, Tensor]]:           # (context (B, K), target (B, M)), one pair a kind
     "The masks of the official training, draw by draw: `src/masks/multiblock3d.py` of V-JEPA"
     masks = []
     for kind in kinds:
@@ -91,10 +89,9 @@ def collated_masks(
     return masks
 
 # %% ../../nbs/rewards/vjepa.ipynb #2fa92622
-def pick(
-    tokens: Tensor,     # (B, N, D)
-    positions: Tensor,  # token numbers (B, K)
-) -> Tensor:            # (B, K, D)
+def pick(tokens: Tensor,     # (B, N, D)
+         positions: Tensor,  # token numbers (B, K)
+        ) -> Tensor:         # (B, K, D)
     "The tokens at the given positions"
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[-1]))
 
@@ -107,13 +104,12 @@ class JEPA(Protocol):
                 mask: int, grid: tuple) -> Tensor: ...
 
 # %% ../../nbs/rewards/vjepa.ipynb #37b28028
-def jepa_errors(
-    net: JEPA,                       # the network
-    clip: Tensor,                    # (B, F, 3, H, W), normalised as the network wants it
-    masks: list,                     # pairs (context (B, K), target (B, M)) of token numbers
-    through_target: bool = True,     # let gradients pass through the target encoder
-    power: float = 1.,               # of the distance
-) -> Tensor:                         # (number of masks, B)
+def jepa_errors(net: JEPA,                    # the network
+                clip: Tensor,                 # (B, F, 3, H, W), normalised as the network wants it
+                masks: list,                  # pairs (context (B, K), target (B, M)) of token numbers
+                through_target: bool = True,  # let gradients pass through the target encoder
+                power: float = 1.,            # of the distance
+               ) -> Tensor:                   # (number of masks, B)
     "The error of each mask and video: mean |prediction - target|^power / power over tokens and channels"
     with torch.set_grad_enabled(torch.is_grad_enabled() and through_target): targets = net.targets(clip)
     targets = F.layer_norm(targets, targets.shape[-1:])
@@ -159,26 +155,23 @@ def _shortest_edge_crop(frames, edge, size):
     if x.shape[-2:] != to: x = F.interpolate(x, to, mode="bilinear", antialias=True)
     return central_square(x, size).unflatten(0, frames.shape[:2])
 
-def resize_margin(
-    frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (B, F, 3, size, size)
+def resize_margin(frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
+                  size: int,       # wanted height and width
+                 ) -> Tensor:      # (B, F, 3, size, size)
     "V-JEPA's own preprocessing: shortest edge to 256/224 of `size`, then the central square"
     return _shortest_edge_crop(frames, int(size*256/224), size)
 
-def resize_whole(
-    frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
-    size: int,       # wanted height and width
-) -> Tensor:         # (B, F, 3, size, size)
+def resize_whole(frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
+                 size: int,       # wanted height and width
+                ) -> Tensor:      # (B, F, 3, size, size)
     "Shortest edge to `size`, then the central square: square frames keep their border"
     return _shortest_edge_crop(frames, size, size)
 
 # %% ../../nbs/rewards/vjepa.ipynb #8f57aafc
 VJEPA2_HUB = "facebook/vjepa2-vitl-fpc64-256"
 
-def load_vjepa2(
-    name,            # "tiny", a folder in transformers' format, or a hub id such as `VJEPA2_HUB`
-) -> VJEPA2Model:    # float32, frozen, in evaluation mode
+def load_vjepa2(name,             # "tiny", a folder in transformers' format, or a hub id such as `VJEPA2_HUB`
+               ) -> VJEPA2Model:  # float32, frozen, in evaluation mode
     "Load a V-JEPA 2 from safetensors; raises FileNotFoundError, or ValueError for a checkpoint of another model"
     if Path(name).is_file(): raise ValueError(
         f"{name} is a file; a V-JEPA 1 checkpoint is read by vjepa1_reward, a V-JEPA 2 comes as a folder or hub id")

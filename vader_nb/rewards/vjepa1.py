@@ -25,11 +25,10 @@ def _waves(positions, dim):
     angles = positions[:, None]*10000**(-torch.arange(dim//2, dtype=torch.double)/(dim/2))
     return torch.cat([angles.sin(), angles.cos()], 1)
 
-def sincos_table(
-    dim: int,                      # channels of a token
-    grid: tuple[int, int, int],    # tokens in time, rows, columns
-    uniform_power: bool = True,    # the three axes get ceil(dim/6)*2 channels each, else dim/2, dim/4, dim/4
-) -> Tensor:                       # (T*H*W, dim) float32, tokens in the order time, row, column
+def sincos_table(dim: int,                    # channels of a token
+                 grid: tuple[int, int, int],  # tokens in time, rows, columns
+                 uniform_power: bool = True,  # the three axes get ceil(dim/6)*2 channels each, else dim/2, dim/4, dim/4
+                ) -> Tensor:                  # (T*H*W, dim) float32, tokens in the order time, row, column
     "V-JEPA 1's table of positions; what three equal shares have too many is cut off at the end, from the columns"
     dims = [math.ceil(dim/6)*2]*3 if uniform_power else [dim//2, dim//4, dim//4]
     places = torch.cartesian_prod(*(torch.arange(n, dtype=torch.double) for n in grid))
@@ -81,20 +80,17 @@ def _fit_table(table, grid, to):
 # %% ../../nbs/rewards/vjepa1.ipynb #06c54f41
 class Encoder(nn.Module):
     "V-JEPA 1's encoder"
-    def __init__(self,
-        sizes: Sizes = Sizes(),  # of clip and network
-        depth: int = 24,         # blocks
-    ):
+    def __init__(self, sizes: Sizes = Sizes(),  # of clip and network
+                 depth: int = 24):  # blocks
         super().__init__()
         self.sizes, kernel = sizes, (sizes.tubelet_size, sizes.patch_size, sizes.patch_size)
         self.patch_embed = nn.ModuleDict(dict(proj=nn.Conv3d(3, sizes.embed_dim, kernel, kernel)))
         self.pos_embed, self.blocks = sizes.table(sizes.embed_dim), sizes.blocks(sizes.embed_dim, depth)
         self.norm = nn.LayerNorm(sizes.embed_dim, eps=1e-6)
 
-    def forward(self,
-        clip: Tensor,                     # (B, F, 3, H, W), normalised
-        positions: Tensor | None = None,  # token numbers (B, K): these alone, which see nothing else; None: all
-    ) -> Tensor:                          # features (B, K, D)
+    def forward(self, clip: Tensor,               # (B, F, 3, H, W), normalised
+                positions: Tensor | None = None,  # token numbers (B, K): these alone, which see nothing else; None: all
+               ) -> Tensor:                       # features (B, K, D)
         "Features of the tokens of a clip"
         x = self.patch_embed["proj"](clip.transpose(1, 2))
         x = x.flatten(2).transpose(1, 2) + _fit_table(self.pos_embed, self.sizes.grid, x.shape[2:])
@@ -105,12 +101,10 @@ class Encoder(nn.Module):
 # %% ../../nbs/rewards/vjepa1.ipynb #42d45c4d
 class Predictor(nn.Module):
     "V-JEPA 1's predictor"
-    def __init__(self,
-        sizes: Sizes = Sizes(),          # of clip and network
-        predictor_embed_dim: int = 384,  # its own width
-        depth: int = 12,                 # blocks
-        num_mask_tokens: int = 2,        # mask i is served by token i modulo this
-    ):
+    def __init__(self, sizes: Sizes = Sizes(),    # of clip and network
+                 predictor_embed_dim: int = 384,  # its own width
+                 depth: int = 12,                 # blocks
+                 num_mask_tokens: int = 2):  # mask i is served by token i modulo this
         super().__init__()
         dim, self.sizes = predictor_embed_dim, sizes
         self.predictor_embed, self.predictor_proj = nn.Linear(sizes.embed_dim, dim), nn.Linear(dim, sizes.embed_dim)
@@ -185,11 +179,10 @@ def load_vjepa1(
     return net.float().requires_grad_(False).eval()
 
 # %% ../../nbs/rewards/vjepa1.ipynb #1cbdd35c
-def vjepa1_reward(
-    model=None,             # a published checkpoint file, or a `VJEPA1`; there is no tiny one
-    name: str = "vjepa1",   # in logs and errors
-    **options,              # of `vjepa_reward`
-) -> Reward:                # scores (B,), at most 0
+def vjepa1_reward(model=None,             # a published checkpoint file, or a `VJEPA1`; there is no tiny one
+                  name: str = "vjepa1",   # in logs and errors
+                  **options,              # of `vjepa_reward`
+                 ) -> Reward:                # scores (B,), at most 0
     "Temporal consistency by V-JEPA 1, the paper's own network; raises FileNotFoundError or ValueError"
     if model is None: raise ValueError("give model= a V-JEPA 1 checkpoint, such as vitl16.pth.tar of "
                                        "github.com/facebookresearch/jepa; a toy has only vjepa_reward")

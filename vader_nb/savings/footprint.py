@@ -39,11 +39,10 @@ def _fake_like(t, dtype):
     new = torch.empty(t.shape, dtype=dtype if frozen and dtype else t.dtype)
     return nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
 
-def fake_twin(
-    net: nn.Module,                     # with weights, or on the meta device
-    mode,                               # of `fake_mode`; or a device
-    dtype: torch.dtype | None = None,   # of the frozen weights; None: as they are
-) -> nn.Module:                         # of the same structure
+def fake_twin(net: nn.Module,                    # with weights, or on the meta device
+              mode,                              # of `fake_mode`; or a device
+              dtype: torch.dtype | None = None,  # of the frozen weights; None: as they are
+             ) -> nn.Module:                     # of the same structure
     "A copy of a network without its numbers"
     with mode: return copy.deepcopy(net, {id(t): _fake_like(t, dtype) for t in (*net.parameters(), *net.buffers())})
 
@@ -58,13 +57,12 @@ class Part:
     flops: float = 0.   # and of forward and backward pass
 
 # %% ../../nbs/savings/footprint.ipynb #9165ab73
-def run_part(
-    fn,                     # inputs -> tensor
-    inputs: list,           # tensors
-    modules: list,          # networks: their weights are not counted
-    offload: bool = False,  # saved tensors leave the device
-    weights: list = (),     # further weights, as tensors
-) -> Part:
+def run_part(fn,                     # inputs -> tensor
+             inputs: list,           # tensors
+             modules: list,          # networks: their weights are not counted
+             offload: bool = False,  # saved tensors leave the device
+             weights: list = (),     # further weights, as tensors
+            ) -> Part:
     "Go through a part forward and backward, and write down what it needed; on fake tensors, nothing is allocated"
     meter, hooks = LiveBytes(*modules), SavedBytes(*modules, offload=offload)
     for t in (*inputs, *weights): meter.add(t)
@@ -99,12 +97,11 @@ def _unchecked():
     "A reward's checks look at numbers; without numbers they are left out"
     return replaced(core, _check_inputs=lambda *a: None, _check_scores=lambda name, scores, *a: scores)
 
-def dry_pipeline(
-    pipe,                               # real, or on the meta device
-    mode: FakeTensorMode,               # of `fake_mode`
-    dtype: torch.dtype | None = None,   # of the frozen weights; None: as they are
-    lora_rank: int = 16,                # of the LoRA, if there is none yet
-):                                      # another pipeline object
+def dry_pipeline(pipe,                              # real, or on the meta device
+                 mode: FakeTensorMode,              # of `fake_mode`
+                 dtype: torch.dtype | None = None,  # of the frozen weights; None: as they are
+                 lora_rank: int = 16,               # of the LoRA, if there is none yet
+                ):                                  # another pipeline object
     "A pipeline without numbers, with a LoRA"
     twin = copy.copy(pipe)
     if not lora_layers(pipe):
@@ -125,16 +122,13 @@ _CHANGES = dict(    # which tricks change which part; offloading changes all wit
 
 class DryStep:
     "A step of alignment without numbers; its parts are measured when they are first asked for"
-    def __init__(
-        self,
-        pipe,                                   # a pipeline, real or on the meta device
-        reward: Reward | None = None,           # real, or of fake networks in `mode`; None: a green one
-        batch_size: int = 1,                    # videos at once
-        dtype: torch.dtype | None = None,       # of the frozen weights; None: as they are
-        lora_rank: int = 16,                    # of the LoRA, if there is none yet
-        guidance_scale: float | None = None,    # 1: without guidance, half the batch; None: the model's own
-        mode: FakeTensorMode | None = None,     # None: a new one
-    ):
+    def __init__(self, pipe,                           # a pipeline, real or on the meta device
+                 reward: Reward | None = None,         # real, or of fake networks in `mode`; None: a green one
+                 batch_size: int = 1,                  # videos at once
+                 dtype: torch.dtype | None = None,     # of the frozen weights; None: as they are
+                 lora_rank: int = 16,                  # of the LoRA, if there is none yet
+                 guidance_scale: float | None = None,  # 1: without guidance, half the batch; None: the model's own
+                 mode: FakeTensorMode | None = None):  # None: a new one
         self.mode, self.batch_size, self.half, self.rank = mode or fake_mode(), batch_size, dtype, lora_rank
         self.pipe, self.reward = dry_pipeline(pipe, self.mode, dtype, lora_rank), reward or load_reward("green")
         self.guidance_scale = guidance_scale or pipe.defaults["guidance_scale"]
@@ -149,12 +143,10 @@ def _real_weights(self: DryStep):
     return [self.mode.from_tensor(t) for t in tensors if not isinstance(t, FakeTensor)]
 
 @patch
-def part(
-    self: DryStep,
-    name: str,              # first, later, decode or reward
-    tricks=frozenset(),     # names of `TRICKS`
-    frames: int | None = None,  # that are decoded and scored; None: all
-) -> Part:
+def part(self: DryStep, name: str,   # first, later, decode or reward
+         tricks=frozenset(),         # names of `TRICKS`
+         frames: int | None = None,  # that are decoded and scored; None: all
+        ) -> Part:
     "A part under some tricks, measured once"
     mine = frozenset(t for t in tricks if t in (*_CHANGES[name], "offload_graph"))
     key = name, mine, frames if name in ("decode", "reward") else None
@@ -197,9 +189,8 @@ class Estimate:
     at: str             # part of the step where the peak is
     flops: float        # operations of a step
 
-def weight_bytes(
-    modules: list,      # networks
-) -> int:
+def weight_bytes(modules: list,  # networks
+                ) -> int:
     "Bytes of their frozen weights"
     return sum(p.nbytes for m in modules for p in m.parameters() if not p.requires_grad)
 
@@ -209,13 +200,12 @@ def encoder_of(pipe) -> nn.Module:
     return getattr(pipe, "text_encoder", None) or pipe.image_encoder
 
 # %% ../../nbs/savings/footprint.ipynb #ed9a307c
-def estimate(
-    dry: DryStep,
-    tricks=(),                          # names of `TRICKS`
-    grad_steps: int = 1,                # K
-    frames: int | None = None,          # that are decoded and scored; None: all
-    num_inference_steps: int | None = None,   # T; None: the model's own
-) -> Estimate:
+def estimate(dry: DryStep,
+             tricks=(),                               # names of `TRICKS`
+             grad_steps: int = 1,                     # K
+             frames: int | None = None,               # that are decoded and scored; None: all
+             num_inference_steps: int | None = None,  # T; None: the model's own
+            ) -> Estimate:
     "Memory and work of one step (one micro-batch), put together from its parts"
     pipe, T, K = dry.pipe, num_inference_steps or dry.pipe.defaults["num_inference_steps"], grad_steps
     if not 1 <= K <= T: raise ValueError(f"grad_steps={K}: must be from 1 to the {T} sampling steps")

@@ -29,9 +29,8 @@ from ..private import can_checkpoint, storage_id, tensor_version, uncompile
 from .meter import networks
 
 # %% ../../nbs/savings/memory.ipynb #98965a50
-def trick(
-    change: Callable,   # generator function (pipe, reward, options...): change, yield, undo
-) -> Callable:          # options... -> a trick, which `use_tricks` applies
+def trick(change: Callable,  # generator function (pipe, reward, options...): change, yield, undo
+         ) -> Callable:      # options... -> a trick, which `use_tricks` applies
     "Make a trick of a function that changes a pipeline and a reward, and undoes it"
     @wraps(change)
     def made(*args, **kwargs):
@@ -42,11 +41,10 @@ def trick(
     return made
 
 @contextmanager
-def use_tricks(
-    pipe,          # changed inside the block, as it was afterwards
-    reward,        # a `Reward`, changed likewise
-    *tricks,       # such as checkpoint_denoiser(), sliced_decode(1)
-):                 # what the tricks yield, by name
+def use_tricks(pipe,     # changed inside the block, as it was afterwards
+               reward,   # a `Reward`, changed likewise
+               *tricks,  # such as checkpoint_denoiser(), sliced_decode(1)
+              ):         # what the tricks yield, by name
     "Apply tricks one after the other; undo them at the end, also after an error"
     wrong = [t for t in tricks if not hasattr(t, "name")]
     if wrong:
@@ -86,10 +84,8 @@ def _cast(modules, dtype):
 
 # %% ../../nbs/savings/memory.ipynb #26e626c5
 @trick
-def half_weights(
-    pipe, reward,
-    dtype: torch.dtype = torch.bfloat16,   # or float16, with a loss scale
-):
+def half_weights(pipe, reward,
+                 dtype: torch.dtype = torch.bfloat16):  # or float16, with a loss scale
     "Networks of the pipeline in 16 bits; LoRA, sampler and pixels stay in float32"
     encode, init, denoise, decode = pipe.encode_prompt, pipe.init_latents, pipe.denoise, pipe.decode
     with _cast(networks(pipe), dtype), replaced(pipe,
@@ -99,10 +95,8 @@ def half_weights(
             decode=lambda x, frames=None: decode(x.to(dtype), frames).float()): yield
 
 @trick
-def half_reward(
-    pipe, reward,
-    dtype: torch.dtype = torch.bfloat16,   # or float16
-):
+def half_reward(pipe, reward,
+                dtype: torch.dtype = torch.bfloat16):  # or float16
     "Networks of the reward in 16 bits"
     with _cast(reward.networks, dtype): yield
 
@@ -168,10 +162,8 @@ def _slices(pipe, frames, n):
     return [[f for f in frames if f//chunk == c] for c in dict.fromkeys(f//chunk for f in frames)]
 
 @trick
-def sliced_decode(
-    pipe, reward,
-    n: int = 1,     # frames that are decoded together
-):
+def sliced_decode(pipe, reward,
+                  n: int = 1):  # frames that are decoded together
     "Frames are decoded in slices, each computed again in the backward pass; exact"
     if n < 1: raise ValueError(f"sliced_decode({n}): at least 1 frame a slice")
     whole = pipe.decode
@@ -196,11 +188,9 @@ def _host_copy(t):
 
 # %% ../../nbs/savings/memory.ipynb #1bbbff66
 @trick
-def offload_graph(
-    pipe, reward,
-    min_bytes: int = 1 << 16,        # smaller tensors stay
-    store: Callable = _host_copy,    # what makes the copy
-):
+def offload_graph(pipe, reward,
+                  min_bytes: int = 1 << 16,      # smaller tensors stay
+                  store: Callable = _host_copy):  # what makes the copy
     "What is saved for backward waits in main memory, but no weights; exact. Yields counts: `tensors` and `bytes` moved"
     weights = {storage_id(p) for m in networks(pipe, reward) for p in m.parameters()}
     moved, there = SimpleNamespace(tensors=0, bytes=0), {}
@@ -218,10 +208,8 @@ def offload_graph(
 
 # %% ../../nbs/savings/memory.ipynb #4ecda8d5
 @trick
-def text_on_cpu(
-    pipe, reward,
-    home="cpu",     # where the encoder stays and works
-):
+def text_on_cpu(pipe, reward,
+                home="cpu"):  # where the encoder stays and works
     "The encoder of the prompts stays in main memory; its inputs come there, its outputs go back"
     device = next(pipe.denoiser.parameters()).device
     encoder = getattr(pipe, "text_encoder", None) or getattr(pipe, "image_encoder", None)
@@ -239,10 +227,8 @@ def text_on_cpu(
 
 # %% ../../nbs/savings/memory.ipynb #3df62630
 @trick
-def decoder_when_needed(
-    pipe, reward,
-    home="cpu",     # where the decoder waits
-):
+def decoder_when_needed(pipe, reward,
+                        home="cpu"):  # where the decoder waits
     "The decoder is on the device from decoding to the end of its own backward pass, and away while the denoiser works"
     init, decode, device = pipe.init_latents, pipe.decode, next(pipe.vae.parameters()).device
     def leave(grad=None): pipe.vae.to(home)
@@ -279,10 +265,8 @@ def channels_last(pipe, reward):
 
 # %% ../../nbs/savings/memory.ipynb #bff385d8
 @trick
-def compiled(
-    pipe, reward,
-    **options,      # of torch.compile
-):
+def compiled(pipe, reward,
+             **options):  # of torch.compile
     "The denoiser through torch.compile: fewer, larger kernels; the first steps are slow. Needs a C++ compiler on a CPU"
     pipe.denoiser.compile(**options)
     try: yield
@@ -309,10 +293,9 @@ def _timed(fn, part, seconds):
 
 # %% ../../nbs/savings/memory.ipynb #72426dee
 @contextmanager
-def step_times(
-    pipe,       # a pipeline
-    reward,     # a reward
-):              # a dict, filled at the end: seconds of each of `PARTS`, summed over the block
+def step_times(pipe,    # a pipeline
+               reward,  # a reward
+              ):        # a dict, filled at the end: seconds of each of `PARTS`, summed over the block
     "Time the parts of training steps inside a block; `rest` is backward pass and optimiser"
     seconds, start = dict.fromkeys(PARTS, 0.), _synchronized()
     methods = {m: _timed(getattr(pipe, m), part, seconds) for m, part in _METHODS.items()}

@@ -20,12 +20,9 @@ from ..private import TorchDispatchMode, flop_table, packet, storage_id
 # %% ../../nbs/savings/meter.ipynb #28ddeccb
 class SavedBytes(saved_tensors_hooks):
     "Bytes that autograd saves for the backward pass, each storage once; goes around the forward pass"
-    def __init__(
-        self,
-        *modules: nn.Module,    # their weights are not counted
-        offload: bool = False,  # act as if what is large went to main memory; it comes back without numbers
-        min_bytes: int = 1 << 16,   # what is smaller stays
-    ):
+    def __init__(self, *modules: nn.Module,  # their weights are not counted
+                 offload: bool = False,  # act as if what is large went to main memory; it comes back without numbers
+                 min_bytes: int = 1 << 16):  # what is smaller stays
         super().__init__(self.pack, self.unpack)
         self.weights = {storage_id(p) for m in modules for p in m.parameters()}
         self.total, self.moved, self._seen = 0, 0, {}
@@ -37,10 +34,8 @@ class SavedBytes(saved_tensors_hooks):
 
 # %% ../../nbs/savings/meter.ipynb #d96dc675
 @patch
-def new(
-    self: SavedBytes,
-    t: torch.Tensor,
-) -> int:
+def new(self: SavedBytes, t: torch.Tensor,
+       ) -> int:
     "Bytes of the storage of a tensor, 0 if it is a weight or was here before"
     storage, key = t.untyped_storage(), storage_id(t)
     if key in self.weights or (key in self._seen and self._seen[key]() is storage): return 0
@@ -63,10 +58,7 @@ def unpack(self: SavedBytes, kept):
 # %% ../../nbs/savings/meter.ipynb #a2ca18e6
 class LiveBytes(TorchDispatchMode):
     "Bytes of all tensors that are alive, their peak, and operations done, on any device; put it around the computation"
-    def __init__(
-        self,
-        *modules: nn.Module,    # networks that are there already: their weights count from the start
-    ):
+    def __init__(self, *modules: nn.Module):  # networks that are there already: their weights count from the start
         super().__init__()
         self.now, self.peak, self.flops, self._alive, self._costs = 0, 0, 0, {}, flop_table()
         for m in modules:
@@ -109,10 +101,9 @@ class Memory:
         parts = vars(self) | dict(total=self.total)
         return ", ".join(f"{k} {v/2**20:.1f} MB" for k, v in parts.items())
 
-def networks(
-    pipe,              # a pipeline; its networks, whatever they are called
-    reward=None,       # and those in a reward
-) -> list[nn.Module]:
+def networks(pipe,         # a pipeline; its networks, whatever they are called
+             reward=None,  # and those in a reward
+            ) -> list[nn.Module]:
     "All networks that a step uses"
     found = [v for v in vars(pipe).values() if isinstance(v, nn.Module)]
     return found + (reward.networks if reward is not None else [])
@@ -128,12 +119,11 @@ def _state(optimizer):
 
 # %% ../../nbs/savings/meter.ipynb #614f2e0a
 @contextmanager
-def peak_memory(
-    pipe,                               # a pipeline
-    reward=None,                        # a reward, whose networks count too
-    optimizer=None,                     # its state counts too
-    device: torch.device | None = None, # where to look; None: where the denoiser is
-):                                      # a `Memory`, filled in at the end
+def peak_memory(pipe,                                # a pipeline
+                reward=None,                         # a reward, whose networks count too
+                optimizer=None,                      # its state counts too
+                device: torch.device | None = None,  # where to look; None: where the denoiser is
+               ):                                    # a `Memory`, filled in at the end
     "Measure what a block needs: the peak of the allocator on CUDA, of the tensors alive elsewhere"
     device, memory = torch.device(device or next(pipe.denoiser.parameters()).device), Memory()
     modules, cuda = networks(pipe, reward), device.type == "cuda"

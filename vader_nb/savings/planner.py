@@ -65,11 +65,9 @@ FULL_SIZE = {   # name -> how to build it; height and width, frames of a video a
     "svd":           (_svd,           (320, 576), 14, torch.bfloat16),
 }
 
-def full_size(
-    name: str,                                  # of `FULL_SIZE`
-    size: tuple[int, int] | None = None,        # height and width; None: the recipe's
-    num_frames: int | None = None,                # of a video; None: the recipe's
-):
+def full_size(name: str,                            # of `FULL_SIZE`
+              size: tuple[int, int] | None = None,  # height and width; None: the recipe's
+              num_frames: int | None = None):  # of a video; None: the recipe's
     "A pipeline of a published model without weights; ValueError for an unknown name or a size that it cannot have"
     if name not in FULL_SIZE: raise unknown("model that can be planned", name, FULL_SIZE)
     build, default_size, default_frames, _ = FULL_SIZE[name]
@@ -80,22 +78,19 @@ def full_size(
     with torch.device("meta"): return build(size, num_frames)
 
 # %% ../../nbs/savings/planner.ipynb #6fe9883e
-def full_size_reward(
-    mode: FakeTensorMode,   # of the planner
-) -> Reward:
+def full_size_reward(mode: FakeTensorMode) -> Reward:  # mode: of the planner
     "The aesthetic reward of the paper, CLIP ViT-L/14 and its head, without weights"
     vision = CLIPVisionConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16,
                               patch_size=14, projection_dim=768)
     with torch.device("meta"): nets = CLIPVisionModelWithProjection(vision), AestheticHead()
     return aesthetic_reward(*(fake_twin(n.eval().requires_grad_(False), mode) for n in nets))
 
-def dry_model(
-    name: str,                                  # of `FULL_SIZE`
-    size: tuple[int, int] | None = None,        # height and width
-    num_frames: int | None = None,                # of a video
-    dtype: torch.dtype | None = None,           # of the frozen weights; None: the recipe's
-    **options,                                  # batch_size, lora_rank, guidance_scale of `DryStep`
-) -> DryStep:
+def dry_model(name: str,                            # of `FULL_SIZE`
+              size: tuple[int, int] | None = None,  # height and width
+              num_frames: int | None = None,        # of a video
+              dtype: torch.dtype | None = None,     # of the frozen weights; None: the recipe's
+              **options,                            # batch_size, lora_rank, guidance_scale of `DryStep`
+             ) -> DryStep:
     "A step of a published model, without numbers; asked again, the same object with what it has measured"
     if name not in FULL_SIZE: raise unknown("model that can be planned", name, FULL_SIZE)
     _, own_size, own_frames, own_dtype = FULL_SIZE[name]
@@ -119,10 +114,9 @@ ROWS = (   # name, (K or None for all, frames scored or None for all, tricks)
     ("+ idle networks off the device",  (1, 1, (*_BLOCKS, "text_on_cpu", "decoder_when_needed"))),
 )
 
-def ladder(
-    dry: DryStep,
-    rows=ROWS,      # names, and K, frames, tricks
-) -> dict[str, Estimate]:
+def ladder(dry: DryStep,
+           rows=ROWS,  # names, and K, frames, tricks
+          ) -> dict[str, Estimate]:
     "The rows of the paper's Table 7, each trick on top of the ones before"
     T = dry.pipe.defaults["num_inference_steps"]
     return {name: estimate(dry, tricks, K or T, frames) for name, (K, frames, tricks) in rows}
@@ -136,14 +130,13 @@ class Device:
     bus: float = 10e9           # bytes a second between device and main memory
     reserve: float = 700e6      # bytes for the CUDA context, workspaces and what is lost between blocks; an assumption
 
-def seconds(
-    dry: DryStep,
-    tricks,             # names of `TRICKS`
-    device: Device,
-    grad_steps: int = 1,
-    frames: int | None = None,      # decoded and scored
-    T: int | None = None,           # sampling steps; None: the model's own
-) -> float:                         # seconds
+def seconds(dry: DryStep,
+            tricks,                     # names of `TRICKS`
+            device: Device,
+            grad_steps: int = 1,
+            frames: int | None = None,  # decoded and scored
+            T: int | None = None,       # sampling steps; None: the model's own
+           ) -> float:                  # seconds
     "Rough duration of a step, without running the tricks: checkpointing repeats a forward pass, moving costs the bus"
     T, K = T or dry.pipe.defaults["num_inference_steps"], grad_steps
     first, dec, rew = (dry.part(n, (), frames) for n in ("first", "decode", "reward"))
@@ -168,13 +161,12 @@ class Plan:
 def fits(e: Estimate, device: Device): return e.peak + device.reserve <= device.vram
 
 # %% ../../nbs/savings/planner.ipynb #aa69b3c0
-def make_plan(
-    dry: DryStep,
-    device: Device,
-    grad_steps: int = 1,            # K
-    frames: int | None = None,      # decoded and scored; None: all
-    num_inference_steps: int | None = None,
-) -> Plan | None:                   # None: nothing fits
+def make_plan(dry: DryStep,
+              device: Device,
+              grad_steps: int = 1,        # K
+              frames: int | None = None,  # decoded and scored; None: all
+              num_inference_steps: int | None = None,
+             ) -> Plan | None:            # None: nothing fits
     "The set of tricks that fits and costs the least time; with equal times, the smaller set"
     args = grad_steps, frames, num_inference_steps
     time = lambda tricks: seconds(dry, tricks, device, *args)
@@ -202,13 +194,12 @@ def _smaller(size, num_frames, batch_size, grad_steps, reward_frames, fixed_leng
     return found
 
 # %% ../../nbs/savings/planner.ipynb #08f5e70c
-def advice(
-    name: str,                  # of `FULL_SIZE`
-    device: Device,             # on which it did not fit
-    model: dict,                # size, num_frames, dtype, batch_size and lora_rank of `dry_model`
-    grad_steps: int = 1,        # K
-    reward_frames: int | None = 1,  # decoded and scored; None: all
-) -> list[str]:                 # a line for each change
+def advice(name: str,                      # of `FULL_SIZE`
+           device: Device,                 # on which it did not fit
+           model: dict,                    # size, num_frames, dtype, batch_size and lora_rank of `dry_model`
+           grad_steps: int = 1,            # K
+           reward_frames: int | None = 1,  # decoded and scored; None: all
+          ) -> list[str]:                  # a line for each change
     "What each smaller setting would need at least, all tricks on"
     sizes, lines = (model[k] for k in ("size", "num_frames", "batch_size")), []
     for what, (less, step) in _smaller(*sizes, grad_steps, reward_frames, name == "opensora").items():

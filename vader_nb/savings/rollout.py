@@ -47,9 +47,8 @@ class Savings:
 NONE = Savings()
 
 # %% ../../nbs/savings/rollout.ipynb #e15ff938
-def encode_once(
-    pipe: VideoPipeline,     # its text encoder must be frozen, as it is in `align`
-) -> Callable:               # prompts -> condition, as `pipe.encode_prompt`
+def encode_once(pipe: VideoPipeline,  # its text encoder must be frozen, as it is in `align`
+               ) -> Callable:         # prompts -> condition, as `pipe.encode_prompt`
     "Encode each prompt the first time it is asked for, and remember it (two embeddings a prompt stay in memory)"
     known = {}
     def cat(parts): return None if parts[0] is None else torch.cat(parts)
@@ -64,12 +63,11 @@ def encode_once(
     return encode
 
 # %% ../../nbs/savings/rollout.ipynb #61a14ab7
-def guidance_at(
-    i: int,                             # index of a step
-    num_steps: int,                     # of how many
-    scale: float,                       # guidance inside the interval
-    interval: tuple[float, float],      # as fractions of the sampling, 0 the noisy end; (0, 1) is all steps
-) -> float:                             # 1 outside: the conditional model alone, at half the cost
+def guidance_at(i: int,                         # index of a step
+                num_steps: int,                 # of how many
+                scale: float,                   # guidance inside the interval
+                interval: tuple[float, float],  # as fractions of the sampling, 0 the noisy end; (0, 1) is all steps
+               ) -> float:                      # 1 outside: the conditional model alone, at half the cost
     "Guidance scale of a step, when only an interval of steps is guided (Kynkaanniemi et al., 2024)"
     return scale if interval[0] <= i/num_steps < interval[1] else 1.
 
@@ -80,13 +78,12 @@ def _level(scheduler, t):
     a = 1/(scheduler.sigmas[(scheduler.timesteps == t).nonzero()[0, 0]]**2 + 1)
     return a, a.sqrt()
 
-def carry_over(
-    scheduler,              # of the pipeline
-    pred: torch.Tensor,     # made at `x`, `t`
-    x: torch.Tensor,        # latents (B, C, f, h, w)
-    t: torch.Tensor,        # timestep of the prediction
-    t_now: torch.Tensor,    # timestep at which it is used
-) -> torch.Tensor:          # of the shape of `pred`
+def carry_over(scheduler,            # of the pipeline
+               pred: torch.Tensor,   # made at `x`, `t`
+               x: torch.Tensor,      # latents (B, C, f, h, w)
+               t: torch.Tensor,      # timestep of the prediction
+               t_now: torch.Tensor,  # timestep at which it is used
+              ) -> torch.Tensor:     # of the shape of `pred`
     "A prediction for use at another step: as it is, but a v-prediction becomes the v of the same x0 and noise"
     if getattr(scheduler.config, "prediction_type", "") != "v_prediction": return pred
     (a, scale), (a_now, _) = _level(scheduler, t), _level(scheduler, t_now)
@@ -101,18 +98,17 @@ def _check_start(start, num_steps, first):
     if first < start: raise ValueError(f"step {first} should carry gradient, but sampling begins at step {start}")
 
 # %% ../../nbs/savings/rollout.ipynb #d81d1027
-def sample_thriftily(
-    pipe: VideoPipeline,                # any pipeline of the protocol
-    cond: Condition,                    # what to draw, B videos
-    latents: torch.Tensor,              # as noisy as step `start` expects (B, C, f, h, w)
-    savings: Savings = NONE,            # prefix, guidance_interval and reuse are used
-    grad_steps: int | Callable = 0,     # K: the last K steps carry gradient; or a selection function
-    generator=None,                     # of the sampler's noise (eta > 0); one, or a list of one a video
-    select_generator=None,              # of a random selection
-    trace: list | None = None,          # gets a `GradStep` for each step that carries gradient
-    start: int = 0,                     # first step to do
-    **settings,                         # num_inference_steps, guidance_scale, eta; None or absent: the model's own
-) -> torch.Tensor:                      # x_0, latents (B, C, f, h, w)
+def sample_thriftily(pipe: VideoPipeline,  # any pipeline of the protocol
+                     cond: Condition,  # what to draw, B videos
+                     latents: torch.Tensor,  # as noisy as step `start` expects (B, C, f, h, w)
+                     savings: Savings = NONE,  # prefix, guidance_interval and reuse are used
+                     grad_steps: int | Callable = 0,  # K: the last K steps carry gradient; or a selection function
+                     generator=None,  # of the sampler's noise (eta > 0); one, or a list of one a video
+                     select_generator=None,  # of a random selection
+                     trace: list | None = None,  # gets a `GradStep` for each step that carries gradient
+                     start: int = 0,  # first step to do
+                     **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
+                    ) -> torch.Tensor:  # x_0, latents (B, C, f, h, w)
     "`sample_latents`, with what saves work"
     plan = plan_sampling(pipe, grad_steps, generator, select_generator, **settings)
     n, last = len(plan.timesteps), None
@@ -132,13 +128,12 @@ def sample_thriftily(
     return latents
 
 # %% ../../nbs/savings/rollout.ipynb #5599acd3
-def renoise(
-    pipe: VideoPipeline,                # its scheduler says how noisy the step is
-    latents: torch.Tensor,              # clean, x_0 (B, C, f, h, w)
-    step: int,                          # index of a sampling step
-    generator=None,                     # one, or a list of one a video
-    **settings,                         # num_inference_steps; None or absent: the model's own
-) -> torch.Tensor:                      # x_t, what the step expects, around the same x_0
+def renoise(pipe: VideoPipeline,    # its scheduler says how noisy the step is
+            latents: torch.Tensor,  # clean, x_0 (B, C, f, h, w)
+            step: int,              # index of a sampling step
+            generator=None,         # one, or a list of one a video
+            **settings,             # num_inference_steps; None or absent: the model's own
+           ) -> torch.Tensor:       # x_t, what the step expects, around the same x_0
     "Fresh noise of the level of a step on clean latents (Eq. 1), as DRaFT-LV does"
     pipe.scheduler.set_timesteps(sampler_settings(pipe, **settings).num_inference_steps)
     noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
@@ -188,18 +183,16 @@ class ThriftyRollout:
         return out
 
 # %% ../../nbs/savings/rollout.ipynb #e4d43d44
-def rollout(
-    pipe: VideoPipeline,    # with a LoRA
-    savings: Savings,       # what to save
-) -> Callable:              # a rollout: (pipe, batch, grad_steps, **settings) -> Rollout, as `plain_rollout`
+def rollout(pipe: VideoPipeline,  # with a LoRA
+            savings: Savings,     # what to save
+           ) -> Callable:         # a rollout: (pipe, batch, grad_steps, **settings) -> Rollout, as `plain_rollout`
     "Algorithm 1, lines 2-8, with less work: some savings are exact, some change the estimate"
     return ThriftyRollout(pipe, savings)
 
 # %% ../../nbs/savings/rollout.ipynb #1715c9dc
-def averaged(
-    loss_fn: Callable,   # batch -> (loss, metrics), whose rollout is one of `rollout`
-    draws: int,          # this many; 1 is the loss as it is
-) -> Callable:           # batch -> (loss, metrics)
+def averaged(loss_fn: Callable,  # batch -> (loss, metrics), whose rollout is one of `rollout`
+             draws: int,         # this many; 1 is the loss as it is
+            ) -> Callable:       # batch -> (loss, metrics)
     "The mean of a loss over several last steps from one prefix: DRaFT-LV (Clark et al., 2023)"
     if draws == 1: return loss_fn
     def mean(batch):
@@ -209,9 +202,8 @@ def averaged(
     return mean
 
 # %% ../../nbs/savings/rollout.ipynb #fd4a9850
-def attention_broadcast(
-    skip: int = 2,      # compute the attention of every layer at one of this many steps
-) -> Callable:          # a context for `prefix`
+def attention_broadcast(skip: int = 2,  # compute the attention of every layer at one of this many steps
+                       ) -> Callable:   # a context for `prefix`
     "Reuse attention outputs (diffusers' Pyramid Attention Broadcast); all steps of the prefix must be guided, or none"
     kinds = "spatial_attention", "temporal_attention", "cross_attention"
     config = {f"{k}_block_skip_range": skip for k in kinds} | {f"{k}_timestep_skip_range": (-1, 1) for k in kinds}

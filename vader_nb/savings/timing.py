@@ -28,11 +28,10 @@ def _now():
     if torch.cuda.is_available(): torch.cuda.synchronize()
     return perf_counter(), process_time()
 
-def interleaved(
-    work: dict[str, Callable],      # name -> function without arguments
-    repeats: int = 5,               # rounds
-    around: dict | None = None,     # name -> context in which it runs, entered outside the timing
-) -> dict[str, Times]:              # medians
+def interleaved(work: dict[str, Callable],   # name -> function without arguments
+                repeats: int = 5,            # rounds
+                around: dict | None = None,  # name -> context in which it runs, entered outside the timing
+               ) -> dict[str, Times]:        # medians
     "Time functions in turns, so that what else the machine does hits all of them alike"
     rows = {k: [] for k in work}
     for _ in range(repeats):
@@ -70,13 +69,12 @@ def _trainer_parts(pipe):
     return {"fold and unfold": fold, "update": update}
 
 # %% ../../nbs/savings/timing.ipynb #2c252cd2
-def step_parts(
-    pipe: VideoPipeline,        # with a LoRA
-    reward,                     # a `Reward`
-    prompts: list[str],         # a batch
-    reward_frames: int | None = 4,  # decode and score this many
-    **settings,                 # num_inference_steps, guidance_scale
-) -> StepParts:
+def step_parts(pipe: VideoPipeline,            # with a LoRA
+               reward,                         # a `Reward`
+               prompts: list[str],             # a batch
+               reward_frames: int | None = 4,  # decode and score this many
+               **settings,                     # num_inference_steps, guidance_scale
+              ) -> StepParts:
     "The parts of a training step, each alone"
     s = sampler_settings(pipe, **settings)
     pipe.scheduler.set_timesteps(s.num_inference_steps)

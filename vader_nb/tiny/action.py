@@ -18,9 +18,8 @@ from .vae import reconstruct, shipped_vae
 from ..world import FRAMES, MOTIONS, SIZE, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/action.ipynb #45cb55a1
-def make_tiny_videomae(
-    seed: int = 0,                    # of the initial weights
-) -> VideoMAEForVideoClassification:  # 0.12 M parameters, float32, in training mode
+def make_tiny_videomae(seed: int = 0,                       # of the initial weights
+                      ) -> VideoMAEForVideoClassification:  # 0.12 M parameters, float32, in training mode
     "A VideoMAE that tells the motions of the tiny world"
     torch.manual_seed(seed)
     return VideoMAEForVideoClassification(VideoMAEConfig(
@@ -31,11 +30,9 @@ def make_tiny_videomae(
 # %% ../../nbs/tiny/action.ipynb #b6261f9e
 class MotionPool:
     "Videos with the number of their motion, half of them seen through the tiny VAE; `refill` draws new ones"
-    def __init__(self,
-        captions: list[str],         # to draw from
-        generator: torch.Generator,  # of everything
-        n: int = 384,                # videos at a time
-    ):
+    def __init__(self, captions: list[str],   # to draw from
+                 generator: torch.Generator,  # of everything
+                 n: int = 384):  # videos at a time
         self.captions, self.generator, self.n = captions, generator, n
         self.vae = shipped_vae()
 
@@ -65,28 +62,26 @@ def _confuse(model, frames, labels, generator, size=.04):
     return (frames + size*torch.rand(len(x), 1, 1, 1, 1, generator=generator)*push).clamp(0, 1)
 
 @torch.no_grad()
-def judge_action(
-    model: VideoMAEForVideoClassification,  # a classifier of `MOTIONS`
-    frames: Tensor,                         # (N, 8, 3, 32, 32)
-    labels: Tensor,                         # (N,)
-) -> dict[str, float]:                      # share told right, in all and by motion
+def judge_action(model: VideoMAEForVideoClassification,  # a classifier of `MOTIONS`
+                 frames: Tensor,                         # (N, 8, 3, 32, 32)
+                 labels: Tensor,                         # (N,)
+                ) -> dict[str, float]:                   # share told right, in all and by motion
     "Accuracy of a motion classifier"
     right = (action_logits(model.eval(), frames).argmax(1) == labels).float()
     by_motion = {m: round(right[labels == i].mean().item(), 3) for i, m in enumerate(MOTIONS)}
     return dict(accuracy=round(right.mean().item(), 3), **by_motion)
 
 # %% ../../nbs/tiny/action.ipynb #31eb1552
-def train_tiny_videomae(
-    train_steps: int = 600,         # optimiser updates; the shipped weights: 600
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
-    seed: int = 0,                  # of weights and data
-    batch_size: int = 32,           # videos an update
-    lr: float = 3e-3,               # peak learning rate
-    refill: int = 200,              # updates between new videos
-    n_videos: int = 384,            # videos at a time
-    calm: float = 1.,               # share of the updates before videos are disturbed; 1: never
-    log_every: int = 100,           # updates between measurements on held-out captions
-) -> tuple[VideoMAEForVideoClassification, list[dict]]:   # the trained classifier and its log
+def train_tiny_videomae(train_steps: int = 600,  # optimiser updates; the shipped weights: 600
+                        checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
+                        seed: int = 0,  # of weights and data
+                        batch_size: int = 32,  # videos an update
+                        lr: float = 3e-3,  # peak learning rate
+                        refill: int = 200,  # updates between new videos
+                        n_videos: int = 384,  # videos at a time
+                        calm: float = 1.,  # share of the updates before videos are disturbed; 1: never
+                        log_every: int = 100,  # updates between measurements on held-out captions
+                       ) -> tuple[VideoMAEForVideoClassification, list[dict]]:  # the trained classifier and its log
     "Train the tiny VideoMAE; an interrupted run goes on from `checkpoint` exactly"
     model, g, (train, test) = make_tiny_videomae(seed), torch.Generator().manual_seed(seed), split_captions()
     pool, other = MotionPool(train, g, n_videos), torch.Generator().manual_seed(seed + 9)

@@ -27,17 +27,15 @@ def footage_score(
     return 1 + 9*(clarity(footage) - .29)/(1.3 - .29)
 
 # %% ../../nbs/tiny/aesthetic.ipynb #f0e3b6a3
-def r2(
-    predicted: Tensor,  # (N,)
-    truth: Tensor,      # (N,)
-) -> float:             # 1 is perfect, 0 is no better than the mean
+def r2(predicted: Tensor,  # (N,)
+       truth: Tensor,      # (N,)
+      ) -> float:          # 1 is perfect, 0 is no better than the mean
     "Share of the variance that a prediction explains"
     return (1 - (predicted - truth).square().mean()/truth.var(correction=0)).item()
 
-def slope(
-    predicted: Tensor,  # (N,)
-    truth: Tensor,      # (N,)
-) -> float:             # 1: a prediction rises as the truth does; 0: not at all
+def slope(predicted: Tensor,  # (N,)
+          truth: Tensor,      # (N,)
+         ) -> float:          # 1: a prediction rises as the truth does; 0: not at all
     "Regression slope of a prediction on the truth"
     return (((predicted - predicted.mean())*(truth - truth.mean())).mean()/truth.var(correction=0)).item()
 
@@ -69,16 +67,15 @@ def judge_head(
     return judge
 
 # %% ../../nbs/tiny/aesthetic.ipynb #50e8be10
-def train_tiny_head(
-    clip: CLIPModel,                    # the trained tiny CLIP, frozen
-    train_steps: int = 3000,            # optimiser updates; the shipped weights: 3000
-    seed: int = 0,                      # of weights and data
-    num_frames: int = 8192,             # training frames, embedded once
-    batch_size: int = 256,              # embeddings an update
-    lr: float = 3e-3,                   # peak learning rate
-    hidden: tuple = (128, 64, 32, 16),  # widths of the head
-    log_every: int = 500,               # updates between measurements on held-out captions
-) -> tuple[AestheticHead, list[dict]]:  # the trained head and its log
+def train_tiny_head(clip: CLIPModel,                       # the trained tiny CLIP, frozen
+                    train_steps: int = 3000,               # optimiser updates; the shipped weights: 3000
+                    seed: int = 0,                         # of weights and data
+                    num_frames: int = 8192,                # training frames, embedded once
+                    batch_size: int = 256,                 # embeddings an update
+                    lr: float = 3e-3,                      # peak learning rate
+                    hidden: tuple = (128, 64, 32, 16),     # widths of the head
+                    log_every: int = 500,                  # updates between measurements on held-out captions
+                   ) -> tuple[AestheticHead, list[dict]]:  # the trained head and its log
     "Regress the ground-truth score on the embeddings of a frozen CLIP"
     torch.manual_seed(seed)
     g, head = torch.Generator().manual_seed(seed + 1), AestheticHead(clip.config.projection_dim, hidden)
@@ -93,13 +90,12 @@ def train_tiny_head(
     return head.requires_grad_(False), log
 
 # %% ../../nbs/tiny/aesthetic.ipynb #07da8024
-def train_shipped(
-    folder: str | Path,        # receives `clip/` and `aesthetic/`
-    clip_steps: int = 4000,    # of `train_tiny_clip`
-    head_steps: int = 3000,    # of `train_tiny_head`
-    seed: int = 0,             # of both
-    num_frames: int = 8192,      # of `train_tiny_head`
-) -> Reward:
+def train_shipped(folder: str | Path,      # receives `clip/` and `aesthetic/`
+                  clip_steps: int = 4000,  # of `train_tiny_clip`
+                  head_steps: int = 3000,  # of `train_tiny_head`
+                  seed: int = 0,           # of both
+                  num_frames: int = 8192,  # of `train_tiny_head`
+                 ) -> Reward:
     "Make the weights that ship with the package: fp16 safetensors with their logs; an interrupted run goes on"
     Path(folder).mkdir(parents=True, exist_ok=True)
     clip, clip_log = train_tiny_clip(clip_steps, checkpoint=Path(folder)/"clip.ckpt", seed=seed)

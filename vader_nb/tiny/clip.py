@@ -19,9 +19,8 @@ from ..world import (
     BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, MOTIONS, SHAPES, SIZE, all_captions, footage, render, split_captions)
 
 # %% ../../nbs/tiny/clip.ipynb #af14a346
-def make_tiny_clip(
-    seed: int = 0,   # of the initial weights
-) -> CLIPModel:      # 0.25 M parameters, float32, in training mode
+def make_tiny_clip(seed: int = 0,  # of the initial weights
+                  ) -> CLIPModel:  # 0.25 M parameters, float32, in training mode
     "A CLIP for 32x32 frames and the captions of the tiny world"
     torch.manual_seed(seed)
     tok, tower = tiny_tokenizer(), dict(hidden_size=64, num_attention_heads=4, attention_dropout=0.)
@@ -33,12 +32,11 @@ def make_tiny_clip(
                          eos_token_id=tok.eos_token_id)))
 
 # %% ../../nbs/tiny/clip.ipynb #9b769fe0
-def refilm(
-    frames: Tensor,                     # (N, 3, H, W): pictures at vividness 1 and haze 0
-    generator: torch.Generator | None,  # of the vividness and haze
-    vividness: tuple = (.3, 1.4),       # range to draw from; the tiny world's own is (0.45, 1)
-    haze: tuple = (0., .4),             # range to draw from; the tiny world's own is (0, 0.35)
-) -> tuple[Tensor, Tensor]:             # pixels (N, 3, H, W) in [0, 1]; vividness and haze (N, 2)
+def refilm(frames: Tensor,                     # (N, 3, H, W): pictures at vividness 1 and haze 0
+           generator: torch.Generator | None,  # of the vividness and haze
+           vividness: tuple = (.3, 1.4),       # range to draw from; the tiny world's own is (0.45, 1)
+           haze: tuple = (0., .4),             # range to draw from; the tiny world's own is (0, 0.35)
+          ) -> tuple[Tensor, Tensor]:          # pixels (N, 3, H, W) in [0, 1]; vividness and haze (N, 2)
     "Film pictures anew, each with its own vividness and haze"
     (v0, v1), (h0, h1) = vividness, haze
     low, width = torch.tensor([v0, h0]), torch.tensor([v1 - v0, h1 - h0])
@@ -46,11 +44,10 @@ def refilm(
     return footage(frames, v.view(-1, 1, 1, 1), h.view(-1, 1, 1, 1), dim=1).clamp(0, 1), torch.stack([v, h], 1)
 
 # %% ../../nbs/tiny/clip.ipynb #352b52d1
-def spoil(
-    frames: Tensor,                     # pixels (N, 3, H, W) in [0, 1]
-    generator: torch.Generator | None,  # of the choices
-    strength: float = 1.,               # 0 returns the frames
-) -> Tensor:                            # pixels (N, 3, H, W) in [0, 1]
+def spoil(frames: Tensor,                     # pixels (N, 3, H, W) in [0, 1]
+          generator: torch.Generator | None,  # of the choices
+          strength: float = 1.,               # 0 returns the frames
+         ) -> Tensor:                         # pixels (N, 3, H, W) in [0, 1]
     "Blur, blotches and grain of random strength: what samples of a diffusion model have and drawings have not"
     n, u = len(frames), lambda: strength*torch.rand(len(frames), 1, 1, 1, generator=generator)
     noise = lambda size: torch.randn(n, 3, size, size, generator=generator)
@@ -62,12 +59,10 @@ def spoil(
 # %% ../../nbs/tiny/clip.ipynb #aed873dc
 class Pool:
     "Single frames with caption and footage, half of them seen through the tiny VAE; `refill` draws new ones"
-    def __init__(self,
-        captions: list[str],                # to draw from
-        generator: torch.Generator | None,  # of everything
-        n: int = 512,                       # videos at a time, one frame of each
-        **ranges,                           # `vividness` and `haze` of `refilm`
-    ):
+    def __init__(self, captions: list[str],          # to draw from
+                 generator: torch.Generator | None,  # of everything
+                 n: int = 512,                       # videos at a time, one frame of each
+                 **ranges):  # `vividness` and `haze` of `refilm`
         self.captions, self.generator, self.n, self.ranges = captions, generator, n, ranges
         self.vae = shipped_vae()
 
@@ -88,40 +83,36 @@ class Pool:
         return spoil(self.frames[i], self.generator), [self.texts[k] for k in i.tolist()], self.footage[i]
 
 # %% ../../nbs/tiny/clip.ipynb #84b9c642
-def clarity(
-    footage: Tensor,  # vividness and haze (..., 2)
-) -> Tensor:          # (...,): 1 for a picture as it was drawn, 0 for grey
+def clarity(footage: Tensor,  # vividness and haze (..., 2)
+           ) -> Tensor:       # (...,): 1 for a picture as it was drawn, 0 for grey
     "The factor by which footage multiplies a picture's colour: v(1 - h)"
     return footage[..., 0]*(1 - footage[..., 1])
 
 # %% ../../nbs/tiny/clip.ipynb #dc3220c0
-def clip_loss(
-    image: Tensor,        # unit embeddings (N, D) of the pictures
-    text: Tensor,         # unit embeddings (N, D) of their captions
-    logit_scale: Tensor,  # log of the inverse temperature, a scalar
-) -> Tensor:              # scalar
+def clip_loss(image: Tensor,        # unit embeddings (N, D) of the pictures
+              text: Tensor,         # unit embeddings (N, D) of their captions
+              logit_scale: Tensor,  # log of the inverse temperature, a scalar
+             ) -> Tensor:           # scalar
     "CLIP's symmetric contrastive loss"
     logits, own = logit_scale.exp()*image@text.T, torch.arange(len(image))
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))/2
 
 # %% ../../nbs/tiny/clip.ipynb #96d78bd6
-def reading_error(
-    probe: nn.Linear,  # D -> 2, reads clarity and haze from an embedding
-    image: Tensor,     # unit embeddings (N, D)
-    footage: Tensor,   # vividness and haze (N, 2)
-) -> Tensor:           # scalar
+def reading_error(probe: nn.Linear,  # D -> 2, reads clarity and haze from an embedding
+                  image: Tensor,     # unit embeddings (N, D)
+                  footage: Tensor,   # vividness and haze (N, 2)
+                 ) -> Tensor:        # scalar
     "Mean squared error of the footage that a linear layer reads"
     return F.mse_loss(probe(image), torch.stack([clarity(footage), footage[:, 1]], 1))
 
 # %% ../../nbs/tiny/clip.ipynb #94304109
-def tiny_clip_loss(
-    model: CLIPModel,      # the network in training
-    probe: nn.Linear,      # D -> 2, reads clarity and haze from an embedding
-    ids: dict,             # tokens of the N captions
-    frames: Tensor,        # pixels (N, 3, 32, 32) in [0, 1]
-    footage: Tensor,       # vividness and haze (N, 2)
-    weight: float = 20.,    # of the second term
-) -> tuple[Tensor, dict]:  # scalar, and its two terms
+def tiny_clip_loss(model: CLIPModel,         # the network in training
+                   probe: nn.Linear,         # D -> 2, reads clarity and haze from an embedding
+                   ids: dict,                # tokens of the N captions
+                   frames: Tensor,           # pixels (N, 3, 32, 32) in [0, 1]
+                   footage: Tensor,          # vividness and haze (N, 2)
+                   weight: float = 20.,      # of the second term
+                  ) -> tuple[Tensor, dict]:  # scalar, and its two terms
     "Contrastive loss plus the squared error of a linear reading of the footage"
     image = image_embeds(model, frames)
     text = F.normalize(model.text_projection(model.text_model(**ids).pooler_output), dim=-1)
@@ -157,14 +148,13 @@ def zero_shot(
     return dict(all=right.all(1).float().mean().item(), **dict(named), gem=gem.float().mean().item())
 
 # %% ../../nbs/tiny/clip.ipynb #e6cd86a2
-def disturb(
-    model: CLIPModel,                   # the network in training
-    probe: nn.Linear,                   # reads clarity and haze from an embedding
-    frames: Tensor,                     # pixels (N, 3, 32, 32) in [0, 1]
-    footage: Tensor,                    # vividness and haze (N, 2)
-    generator: torch.Generator | None,  # of the strengths
-    size: float = .06,                  # largest change of a pixel; a frame's own is uniform below it
-) -> Tensor:                            # pixels (N, 3, 32, 32) in [0, 1]
+def disturb(model: CLIPModel,                   # the network in training
+            probe: nn.Linear,                   # reads clarity and haze from an embedding
+            frames: Tensor,                     # pixels (N, 3, 32, 32) in [0, 1]
+            footage: Tensor,                    # vividness and haze (N, 2)
+            generator: torch.Generator | None,  # of the strengths
+            size: float = .06,                  # largest change of a pixel; a frame's own is uniform below it
+           ) -> Tensor:                         # pixels (N, 3, 32, 32) in [0, 1]
     "One step of every pixel in the direction that spoils the reading of the footage"
     x = frames.clone().requires_grad_()
     error = reading_error(probe, image_embeds(model, x), footage)
@@ -172,17 +162,16 @@ def disturb(
     return (frames + step).clamp(0, 1)
 
 # %% ../../nbs/tiny/clip.ipynb #be1b265b
-def train_tiny_clip(
-    train_steps: int = 4000,        # optimiser updates; the shipped weights: 4000
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
-    seed: int = 0,                  # of weights and data
-    batch_size: int = 128,          # pairs an update: each frame meets 127 wrong captions
-    lr: float = 2e-3,               # peak learning rate
-    refill: int = 50,               # updates between new frames
-    n_videos: int = 512,            # videos at a time
-    calm: float = .75,              # share of the updates without `disturb`
-    log_every: int = 250,           # updates between measurements on held-out captions
-) -> tuple[CLIPModel, list[dict]]:  # the trained CLIP and its log
+def train_tiny_clip(train_steps: int = 4000,           # optimiser updates; the shipped weights: 4000
+                    checkpoint: str | None = None,     # file to resume from and to save to, every `refill` updates
+                    seed: int = 0,                     # of weights and data
+                    batch_size: int = 128,             # pairs an update: each frame meets 127 wrong captions
+                    lr: float = 2e-3,                  # peak learning rate
+                    refill: int = 50,                  # updates between new frames
+                    n_videos: int = 512,               # videos at a time
+                    calm: float = .75,                 # share of the updates without `disturb`
+                    log_every: int = 250,              # updates between measurements on held-out captions
+                   ) -> tuple[CLIPModel, list[dict]]:  # the trained CLIP and its log
     "Train the tiny CLIP; an interrupted run goes on from `checkpoint` exactly"
     model, tok, g = make_tiny_clip(seed), tiny_tokenizer(), torch.Generator().manual_seed(seed)
     both, pool = nn.ModuleDict(dict(model=model, probe=nn.Linear(64, 2))), Pool(split_captions()[0], g, n_videos)

@@ -53,11 +53,10 @@ def make_i2v_unet() -> UNetSpatioTemporalConditionModel:
         down_block_types=("DownBlockSpatioTemporal", "CrossAttnDownBlockSpatioTemporal"),
         up_block_types=("CrossAttnUpBlockSpatioTemporal", "UpBlockSpatioTemporal"))
 
-def make_i2v_pipeline(
-    unet: UNetSpatioTemporalConditionModel,   # frozen by this
-    vae: nn.Module,                           # temporal; or the shipped tiny VAE, which can encode for it
-    image_encoder: nn.Module | None = None,   # None: the tiny CLIP's
-) -> SVDPipeline:
+def make_i2v_pipeline(unet: UNetSpatioTemporalConditionModel,  # frozen by this
+                      vae: nn.Module,  # temporal; or the shipped tiny VAE, which can encode for it
+                      image_encoder: nn.Module | None = None,  # None: the tiny CLIP's
+                     ) -> SVDPipeline:
     "The tiny image-to-video pipeline of these networks"
     defaults = dict(num_inference_steps=10, guidance_scale=2., eta=0.)
     scheduler = svd_scheduler(sigma_min=.1, sigma_max=80.)
@@ -72,12 +71,11 @@ class I2VSet(NamedTuple):
     factor: float                # what the latents were multiplied by: the VAE's scaling factor
 
 @torch.no_grad()
-def make_i2v_set(
-    pipe: SVDPipeline,     # encodes the first frames
-    vae: nn.Module,        # encodes the videos
-    n_videos: int,         # video i has the caption train[i % 952]
-    seed: int = 1,         # of the renderer
-) -> I2VSet:
+def make_i2v_set(pipe: SVDPipeline,  # encodes the first frames
+                 vae: nn.Module,     # encodes the videos
+                 n_videos: int,      # video i has the caption train[i % 952]
+                 seed: int = 1,      # of the renderer
+                ) -> I2VSet:
     "Draw and encode the training set"
     captions, g, parts = split_captions()[0], torch.Generator().manual_seed(seed), []
     for i in torch.arange(n_videos).split(64):
@@ -111,11 +109,10 @@ def _predict(unet, batch):
     return unet(x, batch.sigma.log()/4, batch.cond.image_embeds, batch.cond.added_time_ids).sample.transpose(1, 2)
 
 # %% ../../nbs/tiny/i2v.ipynb #04b51675
-def frame_agreement(
-    frames: torch.Tensor,    # pixels (B, 8, 3, 32, 32) in [0, 1]
-    captions: list[str],     # what the first frames show
-    skip_first: bool = True, # leave the given frame out
-) -> dict[str, float]:       # share of frames with the colour, the shape, the background of the condition
+def frame_agreement(frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
+                    captions: list[str],  # what the first frames show
+                    skip_first: bool = True,  # leave the given frame out
+                   ) -> dict[str, float]:  # share of frames with the colour, the shape, the background of the condition
     "How often the oracles agree with the condition, frame by frame"
     frames = frames[:, 1:] if skip_first else frames
     still = frames.flatten(0, 1)[:, None].expand(-1, FRAMES, -1, -1, -1)
@@ -125,15 +122,14 @@ def frame_agreement(
 
 # %% ../../nbs/tiny/i2v.ipynb #aafea9e0
 @torch.no_grad()
-def sample_i2v(
-    pipe: SVDPipeline,               # of the networks in training
-    vae: nn.Module,                  # that decodes
-    images: torch.Tensor,            # first frames (B, 3, 32, 32) in [0, 1]
-    num_inference_steps: int = 10,   # of Euler's method
-    guidance_scale: float = 2.,      # at the last frame
-    seed: int = 0,                   # of the initial noise
-    factor: float = 1.,              # scaling factor of the latents
-) -> torch.Tensor:                   # pixels (B, 8, 3, 32, 32) in [0, 1]
+def sample_i2v(pipe: SVDPipeline,              # of the networks in training
+               vae: nn.Module,                 # that decodes
+               images: torch.Tensor,           # first frames (B, 3, 32, 32) in [0, 1]
+               num_inference_steps: int = 10,  # of Euler's method
+               guidance_scale: float = 2.,     # at the last frame
+               seed: int = 0,                  # of the initial noise
+               factor: float = 1.,             # scaling factor of the latents
+              ) -> torch.Tensor:               # pixels (B, 8, 3, 32, 32) in [0, 1]
     "Continue pictures with networks in training"
     cond, x = pipe.encode_images(images), pipe.init_latents(len(images), torch.Generator().manual_seed(seed))
     pipe.scheduler.set_timesteps(num_inference_steps)
@@ -157,11 +153,10 @@ def i2v_accuracy(
     return frame_agreement(out, captions) | dict(motion=ours/real)
 
 # %% ../../nbs/tiny/i2v.ipynb #6fe6e321
-def shape_prompts(
-    shape: str,           # the category: one of `SHAPES`
-    n: int = 16,          # pictures, 1 to 288; each of another caption
-    seed: int = 0,        # of the choice and of the renderer
-) -> list[ImagePrompt]:   # pictures of 32x32
+def shape_prompts(shape: str,             # the category: one of `SHAPES`
+                  n: int = 16,            # pictures, 1 to 288; each of another caption
+                  seed: int = 0,          # of the choice and of the renderer
+                 ) -> list[ImagePrompt]:  # pictures of 32x32
     "First frames of one shape (appendix A.1, ImageNet Dog Category): train on one category, test on another"
     if shape not in SHAPES: raise ValueError(f"shape={shape!r} is no category; there are: {', '.join(SHAPES)}")
     captions = [c for c in all_captions() if parse_caption(c)["shape"] == shape]
@@ -182,17 +177,16 @@ class TinyI2V:
     def follow(self, step): follow_average(self.ema, self.unet, step)
 
 # %% ../../nbs/tiny/i2v.ipynb #6879cc3c
-def train_i2v(
-    train_steps: int = 6000,         # optimiser updates
-    checkpoint: str | None = None,   # file to resume from and to save to, every `eval_every` updates
-    batch_size: int = 16,            # videos an update
-    lr: float = 2e-3,                # peak learning rate
-    warmup: int = 200,               # updates until it is reached
-    seed: int = 0,                   # of the weights
-    n_videos: int = 12288,           # size of the training set
-    eval_every: int = 500,           # updates between entries of the log: mean loss, oracle readings (and checkpoints)
-    n_eval: int = 64,                # held-out first frames to continue
-) -> tuple[TinyI2V, float, list[dict]]:   # the trained model, the latents' scaling factor, and the log
+def train_i2v(train_steps: int = 6000,  # optimiser updates
+              checkpoint: str | None = None,  # file to resume from and to save to, every `eval_every` updates
+              batch_size: int = 16,  # videos an update
+              lr: float = 2e-3,  # peak learning rate
+              warmup: int = 200,  # updates until it is reached
+              seed: int = 0,  # of the weights
+              n_videos: int = 12288,  # size of the training set
+              eval_every: int = 500,  # updates between entries of the log: mean loss, oracle readings (and checkpoints)
+              n_eval: int = 64,  # held-out first frames to continue
+             ) -> tuple[TinyI2V, float, list[dict]]:  # the trained model, the latents' scaling factor, and the log
     "Train the tiny image-to-video UNet; interrupted runs go on from `checkpoint` exactly"
     model, teacher = TinyI2V(seed), shipped_vae()
     pipe = make_i2v_pipeline(model.ema, teacher)
@@ -205,10 +199,9 @@ def train_i2v(
 
 # %% ../../nbs/tiny/i2v.ipynb #75903fef
 @torch.no_grad()
-def fold_conditions(
-    unet: UNetSpatioTemporalConditionModel,   # trained with constant micro-conditions
-    added_time_ids: torch.Tensor,             # these, (1, 3)
-) -> UNetSpatioTemporalConditionModel:        # a copy that ignores them
+def fold_conditions(unet: UNetSpatioTemporalConditionModel,  # trained with constant micro-conditions
+                    added_time_ids: torch.Tensor,            # these, (1, 3)
+                   ) -> UNetSpatioTemporalConditionModel:    # a copy that ignores them
     "Put the effect of constant micro-conditions into a bias"
     embed = unet.add_embedding
     constant = embed.linear_1(unet.add_time_proj(added_time_ids.flatten()).reshape(1, -1))[0]
@@ -219,13 +212,12 @@ def fold_conditions(
     return small
 
 # %% ../../nbs/tiny/i2v.ipynb #07015d09
-def save_i2v(
-    unet: UNetSpatioTemporalConditionModel,   # trained
-    vae: AutoencoderKLTemporalDecoder,        # trained; gets the scaling factor
-    factor: float,                            # of the latents
-    log: dict,                                # name of a part -> its log
-    folder: str | Path,                       # where to
-) -> None:
+def save_i2v(unet: UNetSpatioTemporalConditionModel,  # trained
+             vae: AutoencoderKLTemporalDecoder,       # trained; gets the scaling factor
+             factor: float,                           # of the latents
+             log: dict,                               # name of a part -> its log
+             folder: str | Path,                      # where to
+            ) -> None:
     "Save the tiny model as a `StableVideoDiffusionPipeline` in fp16, and its logs; without the image encoder"
     from diffusers import StableVideoDiffusionPipeline
     vae = copy.deepcopy(vae).half()
@@ -239,10 +231,9 @@ def save_i2v(
     (Path(folder)/"log.json").write_text(json.dumps(log) + "\n")
 
 # %% ../../nbs/tiny/i2v.ipynb #03730d97
-def load_tiny_i2v(
-    folder: str | Path | None = None,    # None: the weights in this package
-    **kwargs,                            # of `load_svd`: dtype, device, gradient_checkpointing
-) -> SVDPipeline:
+def load_tiny_i2v(folder: str | Path | None = None,  # None: the weights in this package
+                  **kwargs,                          # of `load_svd`: dtype, device, gradient_checkpointing
+                 ) -> SVDPipeline:
     "The tiny image-to-video model: 8 frames of 32x32, from a picture of the tiny world"
     options = dict(size=(SIZE, SIZE), num_inference_steps=10, guidance_scale=2., fps=8)
     options["image_encoder"] = make_image_encoder()
@@ -250,13 +241,12 @@ def load_tiny_i2v(
     pipe.name = "tiny-i2v"
     return pipe
 
-def build_tiny_i2v(
-    folder: str | Path,          # where to save the model
-    checkpoints: str | Path,     # folder of the checkpoints, to resume from
-    seed: int = 0,               # of the weights
-    vae_options: dict = {},      # of `train_temporal_vae`
-    unet_options: dict = {},     # of `train_i2v`
-) -> SVDPipeline:                # the model, loaded from `folder`
+def build_tiny_i2v(folder: str | Path,       # where to save the model
+                   checkpoints: str | Path,  # folder of the checkpoints, to resume from
+                   seed: int = 0,            # of the weights
+                   vae_options: dict = {},   # of `train_temporal_vae`
+                   unet_options: dict = {},  # of `train_i2v`
+                  ) -> SVDPipeline:          # the model, loaded from `folder`
     "Train the temporal VAE and the UNet, and save them as one model; goes on from its checkpoints"
     Path(checkpoints).mkdir(parents=True, exist_ok=True)
     vae, vae_log = train_temporal_vae(checkpoint=Path(checkpoints)/"vae.pt", seed=seed, **vae_options)

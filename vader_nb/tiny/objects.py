@@ -24,9 +24,8 @@ from ..world import FRAMES, SHAPES, SIZE, parse_caption, render, split_captions
 # %% ../../nbs/tiny/objects.ipynb #0fb6fc96
 TINY_LABELS = (*SHAPES, "gem")
 
-def boxes_of(
-    mask: Tensor,  # (..., H, W) bool
-) -> Tensor:       # (..., 4): centre x, centre y, width, height, in parts of the picture
+def boxes_of(mask: Tensor,  # (..., H, W) bool
+            ) -> Tensor:    # (..., 4): centre x, centre y, width, height, in parts of the picture
     "Bounding boxes of masks, as YOLOS writes boxes"
     (h, w), cols, rows = mask.shape[-2:], mask.any(-2).int(), mask.any(-1).int()
     x0, y0 = (m.argmax(-1)/n for m, n in ((cols, w), (rows, h)))
@@ -64,10 +63,9 @@ def detection_scenes(
     return frames, torch.stack(labels, 1), torch.stack([boxes_of(thing), boxes_of(gem)], 1)
 
 # %% ../../nbs/tiny/objects.ipynb #38651441
-def box_giou(
-    a: Tensor,    # boxes (..., 4): centre x, centre y, width, height
-    b: Tensor,    # boxes (..., 4)
-) -> Tensor:      # (...,) in [-1, 1]
+def box_giou(a: Tensor,   # boxes (..., 4): centre x, centre y, width, height
+             b: Tensor,   # boxes (..., 4)
+            ) -> Tensor:  # (...,) in [-1, 1]
     "Generalised intersection over union (Rezatofighi et al., 2019)"
     corners = lambda x: (x[..., :2] - x[..., 2:]/2, x[..., :2] + x[..., 2:]/2)
     area = lambda lo, hi: (hi - lo).clamp(min=0).prod(-1)
@@ -79,12 +77,11 @@ def box_giou(
 
 # %% ../../nbs/tiny/objects.ipynb #3e6f1356
 @torch.no_grad()
-def match(
-    logits: Tensor,   # (N, Q, C+1)
-    boxes: Tensor,    # (N, Q, 4)
-    labels: Tensor,   # (N, K) wanted classes, -1 for none
-    wanted: Tensor,   # (N, K, 4)
-) -> Tensor:          # (N, K): the token of each object
+def match(logits: Tensor,  # (N, Q, C+1)
+          boxes: Tensor,   # (N, Q, 4)
+          labels: Tensor,  # (N, K) wanted classes, -1 for none
+          wanted: Tensor,  # (N, K, 4)
+         ) -> Tensor:      # (N, K): the token of each object
     "The cheapest assignment of objects to different tokens, by trying all: for few objects"
     q, k = logits.shape[1], labels.shape[1]
     chance = logits.softmax(-1).gather(2, labels.clamp(min=0)[:, None].expand(-1, q, -1))
@@ -95,13 +92,12 @@ def match(
     return ways[sum(cost[:, ways[:, j], j] for j in range(k)).argmin(1)]
 
 # %% ../../nbs/tiny/objects.ipynb #3f650f01
-def detection_loss(
-    logits: Tensor,        # (N, Q, C+1)
-    boxes: Tensor,         # (N, Q, 4)
-    labels: Tensor,        # (N, K) wanted classes, -1 for none
-    wanted: Tensor,        # (N, K, 4)
-    none_weight: float = .3,   # of the class "no object"; DETR has 0.1 at 100 tokens
-) -> tuple[Tensor, dict]:      # scalar, and its three terms
+def detection_loss(logits: Tensor,           # (N, Q, C+1)
+                   boxes: Tensor,            # (N, Q, 4)
+                   labels: Tensor,           # (N, K) wanted classes, -1 for none
+                   wanted: Tensor,           # (N, K, 4)
+                   none_weight: float = .3,  # of the class "no object"; DETR has 0.1 at 100 tokens
+                  ) -> tuple[Tensor, dict]:  # scalar, and its three terms
     "DETR's loss: cross-entropy, 5 times the L1 distance of the boxes, 2 times 1 - GIoU"
     there, none, n = labels >= 0, logits.shape[-1] - 1, torch.arange(len(labels))[:, None].expand_as(labels)
     own = n[there], match(logits, boxes, labels, wanted)[there]
@@ -171,11 +167,9 @@ def make_tiny_yolos(
 # %% ../../nbs/tiny/objects.ipynb #2d44893d
 class ScenePool:
     "Frames with boxes, half of them seen through the tiny VAE; `refill` draws new ones"
-    def __init__(self,
-        captions: list[str],         # to draw from
-        generator: torch.Generator,  # of everything
-        n: int = 512,                # frames at a time
-    ):
+    def __init__(self, captions: list[str],   # to draw from
+                 generator: torch.Generator,  # of everything
+                 n: int = 512):  # frames at a time
         self.captions, self.generator, self.n = captions, generator, n
         self.vae = shipped_vae()
 
@@ -223,17 +217,16 @@ def judge_detector(
     return {k: round(v.float().mean().item(), 3) for k, v in (rates | dict(fit=fit)).items()}
 
 # %% ../../nbs/tiny/objects.ipynb #f4790f2e
-def train_tiny_yolos(
-    train_steps: int = 1200,        # optimiser updates; the shipped weights: 1200
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
-    seed: int = 0,                  # of weights and data
-    batch_size: int = 64,           # frames an update
-    lr: float = 1.5e-3,             # peak learning rate
-    refill: int = 50,               # updates between new frames
-    num_frames: int = 512,          # frames at a time
-    calm: float = .75,              # share of the updates before frames are disturbed
-    log_every: int = 200,           # updates between measurements on held-out captions
-) -> tuple[YolosForObjectDetection, list[dict]]:   # the trained detector and its log
+def train_tiny_yolos(train_steps: int = 1200,  # optimiser updates; the shipped weights: 1200
+                     checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
+                     seed: int = 0,  # of weights and data
+                     batch_size: int = 64,  # frames an update
+                     lr: float = 1.5e-3,  # peak learning rate
+                     refill: int = 50,  # updates between new frames
+                     num_frames: int = 512,  # frames at a time
+                     calm: float = .75,  # share of the updates before frames are disturbed
+                     log_every: int = 200,  # updates between measurements on held-out captions
+                    ) -> tuple[YolosForObjectDetection, list[dict]]:  # the trained detector and its log
     "Train the tiny YOLOS from the tiny CLIP; an interrupted run goes on from `checkpoint` exactly"
     model, g, (train, test) = make_tiny_yolos(seed), torch.Generator().manual_seed(seed), split_captions()
     pool, other = ScenePool(train, g, num_frames), torch.Generator().manual_seed(seed + 9)

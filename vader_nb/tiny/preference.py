@@ -25,10 +25,9 @@ from .vae import reconstruct, shipped_vae
 from ..world import BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, SHAPES, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/preference.ipynb #c8c4f45e
-def preference_loss(
-    scores: Tensor,  # (N, 2): the scores of two pictures of the same prompt, on the scale of logits
-    votes: Tensor,   # (N,): 1 for the first, 0 for the second, 0.5 for a tie
-) -> Tensor:         # scalar
+def preference_loss(scores: Tensor,  # (N, 2): the scores of two pictures of the same prompt, on the scale of logits
+                    votes: Tensor,   # (N,): 1 for the first, 0 for the second, 0.5 for a tie
+                   ) -> Tensor:      # scalar
     "Mean Kullback-Leibler divergence of votes and softmax: the loss of PickScore and HPSv2"
     p = torch.stack([votes, 1 - votes], 1)
     return F.kl_div(F.log_softmax(scores, 1), p, reduction="batchmean")
@@ -40,20 +39,18 @@ class Taste(NamedTuple):
     vividness: float    # of the footage's vividness
     haze: float         # of the footage's haze
 
-    def utility(self,
-        agreement: Tensor,  # (...,)
-        footage: Tensor,    # vividness and haze (..., 2)
-    ) -> Tensor:            # (...,)
+    def utility(self, agreement: Tensor,  # (...,)
+                footage: Tensor,          # vividness and haze (..., 2)
+               ) -> Tensor:               # (...,)
         "How much this annotator likes a frame, on the scale of logits"
         return self.agreement*agreement + self.vividness*footage[..., 0] + self.haze*footage[..., 1]
 
 TASTES = dict(hps=Taste(8., 1.5, -6.), pickscore=Taste(4., 4., 0.))
 _SEEN = dict(colour=tuple(COLOURS), shape=SHAPES, background=tuple(BACKGROUNDS), gem=(False, True))
 
-def agreement(
-    shown: dict,   # attributes of the frame, as `parse_caption` gives them
-    asked: dict,   # attributes of the prompt
-) -> float:        # 0 to 1
+def agreement(shown: dict,  # attributes of the frame, as `parse_caption` gives them
+              asked: dict,  # attributes of the prompt
+             ) -> float:    # 0 to 1
     "Share of the four attributes of a frame that are as asked"
     return sum(shown[k] == asked[k] for k in _SEEN)/len(_SEEN)
 
@@ -72,13 +69,12 @@ class Pairs(NamedTuple):
 
 # %% ../../nbs/tiny/preference.ipynb #7afd7a29
 @torch.no_grad()
-def make_pairs(
-    captions: list[str],                     # to draw prompts from
-    n: int,                                  # pairs
-    generator: torch.Generator | None,       # of everything
-    vae: AutoencoderKL | None = None,        # half of the pairs are seen through it
-    change: float = .3,                      # probability that an attribute is not as asked
-) -> Pairs:
+def make_pairs(captions: list[str],                # to draw prompts from
+               n: int,                             # pairs
+               generator: torch.Generator | None,  # of everything
+               vae: AutoencoderKL | None = None,   # half of the pairs are seen through it
+               change: float = .3,                 # probability that an attribute is not as asked
+              ) -> Pairs:
     "Pairs of frames for random prompts, more or less as asked, well or badly filmed"
     pick = lambda n: torch.randint(n, (1,), generator=generator).item()
     prompts = [captions[pick(len(captions))] for _ in range(n)]
@@ -92,22 +88,20 @@ def make_pairs(
     return Pairs(prompts, frames.unflatten(0, (n, 2)), agrees.view(n, 2), film.view(n, 2, 2))
 
 # %% ../../nbs/tiny/preference.ipynb #c4b83c53
-def vote(
-    utility: Tensor,                     # (N, 2)
-    generator: torch.Generator | None,   # of the caprice
-    tie: float = .3,                     # a smaller difference of utilities is a tie
-) -> Tensor:                             # (N,): 1, 0 or 0.5
+def vote(utility: Tensor,                    # (N, 2)
+         generator: torch.Generator | None,  # of the caprice
+         tie: float = .3,                    # a smaller difference of utilities is a tie
+        ) -> Tensor:                         # (N,): 1, 0 or 0.5
     "Votes of the Bradley-Terry model, with ties"
     difference = utility[:, 0] - utility[:, 1]
     votes = (torch.rand(len(utility), generator=generator) < difference.sigmoid()).float()
     return torch.where(difference.abs() < tie, .5, votes)
 
 # %% ../../nbs/tiny/preference.ipynb #3c4db446
-def pair_scores(
-    model: CLIPModel,   # a CLIP
-    ids: Tensor,        # token numbers (N, L) of the prompts
-    frames: Tensor,     # pixels (N, 2, 3, 32, 32)
-) -> Tensor:            # (N, 2): exp(logit_scale) times the cosines
+def pair_scores(model: CLIPModel,  # a CLIP
+                ids: Tensor,       # token numbers (N, L) of the prompts
+                frames: Tensor,    # pixels (N, 2, 3, 32, 32)
+               ) -> Tensor:        # (N, 2): exp(logit_scale) times the cosines
     "Scores of pairs, on the scale of logits"
     return model.logit_scale.exp()*torch.einsum("nkd,nd->nk", image_embeds(model, frames), ids_embeds(model, ids))
 
@@ -142,17 +136,16 @@ def _judge(model, tok, taste):
     return judge_preference(score, taste, 500)
 
 # %% ../../nbs/tiny/preference.ipynb #4661e6c8
-def train_tiny_preference(
-    taste: Taste,                    # whose votes to learn
-    train_steps: int = 200,          # optimiser updates; the shipped weights: 200
-    checkpoint: str | None = None,   # file to resume from and to save to, every `refill` updates
-    seed: int = 0,                   # of the data
-    batch_size: int = 64,            # pairs an update
-    lr: float = 1e-3,                # peak learning rate
-    refill: int = 25,                # updates between new pairs
-    n_pairs: int = 384,              # pairs at a time
-    log_every: int = 100,            # updates between measurements on held-out prompts
-) -> tuple[CLIPModel, list[dict]]:   # the trained CLIP and its log
+def train_tiny_preference(taste: Taste,  # whose votes to learn
+                          train_steps: int = 200,  # optimiser updates; the shipped weights: 200
+                          checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
+                          seed: int = 0,  # of the data
+                          batch_size: int = 64,  # pairs an update
+                          lr: float = 1e-3,  # peak learning rate
+                          refill: int = 25,  # updates between new pairs
+                          n_pairs: int = 384,  # pairs at a time
+                          log_every: int = 100,  # updates between measurements on held-out prompts
+                         ) -> tuple[CLIPModel, list[dict]]:  # the trained CLIP and its log
     "Fine-tune the tiny CLIP on an annotator's votes; an interrupted run goes on from `checkpoint` exactly"
     model, tok, g = load_clip("tiny").requires_grad_(True), tiny_tokenizer(), torch.Generator().manual_seed(seed)
     vae, pool = shipped_vae(), []
@@ -167,11 +160,10 @@ def train_tiny_preference(
     return model, log
 
 # %% ../../nbs/tiny/preference.ipynb #4d600198
-def train_shipped(
-    folder: str | Path,              # receives `hps/` and `pickscore/`
-    train_steps: int = 200,          # of `train_tiny_preference`
-    seed: int = 0,                   # of both
-) -> dict[str, CLIPModel]:           # by name
+def train_shipped(folder: str | Path,        # receives `hps/` and `pickscore/`
+                  train_steps: int = 200,    # of `train_tiny_preference`
+                  seed: int = 0,             # of both
+                 ) -> dict[str, CLIPModel]:  # by name
     "Make the weights that ship with the package: fp16 safetensors with their logs; an interrupted run goes on"
     Path(folder).mkdir(parents=True, exist_ok=True)
     train = lambda k: train_tiny_preference(TASTES[k], train_steps, Path(folder)/f"{k}.ckpt", seed)

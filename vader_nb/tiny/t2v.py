@@ -70,10 +70,9 @@ def make_latents(
 EASY = dict(background=("night",), colour=("yellow", "cyan", "green"))
 STAGES = ((0, 1000, .8, 1.), (1500, 1900, .45, .95))    # easy from step, to step, at noise levels from, to
 
-def easy_levels(
-    step: int,           # of the training
-    stages=STAGES,       # (first step, end, lowest noise level, highest)
-):                       # (lowest, highest) inside an easy stage, else None
+def easy_levels(step: int,      # of the training
+                stages=STAGES,  # (first step, end, lowest noise level, highest)
+               ):               # (lowest, highest) inside an easy stage, else None
     "Noise levels of the easy stage that a step belongs to"
     return next(((lo, hi) for first, end, lo, hi in stages if first <= step < end), None)
 
@@ -85,19 +84,17 @@ class TrainingSet(NamedTuple):
     empty_ids: torch.Tensor     # (1, 12) of the empty caption
     easy: torch.Tensor          # indices of the videos with easy captions
 
-def tokenize(
-    tokenizer,               # of `make_tokenizer`
-    captions: list[str],     # B captions; "" is the unconditional one
-) -> torch.Tensor:           # (B, 12) token ids
+def tokenize(tokenizer,            # of `make_tokenizer`
+             captions: list[str],  # B captions; "" is the unconditional one
+            ) -> torch.Tensor:     # (B, 12) token ids
     "Token ids, padded to the tiny model's length"
     options = dict(padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
     return tokenizer(captions, **options).input_ids
 
 # %% ../../nbs/tiny/t2v.ipynb #f16965dd
-def make_training_set(
-    latents: torch.Tensor,   # (N, 4, 8, 8, 8)
-    index: torch.Tensor,     # (N,) number of the training caption of each video
-) -> TrainingSet:
+def make_training_set(latents: torch.Tensor,  # (N, 4, 8, 8, 8)
+                      index: torch.Tensor,    # (N,) number of the training caption of each video
+                     ) -> TrainingSet:
     "Add tokens, and find the easy captions"
     captions, tokenizer = split_captions()[0], make_tokenizer()
     easy = torch.tensor([all(parse_caption(c)[k] in v for k, v in EASY.items()) for c in captions])
@@ -124,10 +121,8 @@ class _Batch:
 # %% ../../nbs/tiny/t2v.ipynb #a091c25d
 class TinyModel:
     "Networks in training, and their moving average"
-    def __init__(self,
-        seed: int = 0,                      # of the weights
-        init: nn.ModuleDict | None = None,  # trained unet and text_encoder to start from
-    ):
+    def __init__(self, seed: int = 0,                # of the weights
+                 init: nn.ModuleDict | None = None):  # trained unet and text_encoder to start from
         torch.manual_seed(seed)
         self.tokenizer, self.scheduler = make_tokenizer(), make_scheduler()
         self.nets = nn.ModuleDict(dict(unet=make_unet(), text_encoder=make_text_encoder(self.tokenizer)))
@@ -143,14 +138,13 @@ class TinyModel:
 
 # %% ../../nbs/tiny/t2v.ipynb #3135defb
 @torch.no_grad()
-def sample_tiny(
-    nets: nn.ModuleDict,            # unet and text_encoder
-    vae: AutoencoderKL,             # the VAE, with its scaling factor
-    captions: list[str],            # B captions
-    num_inference_steps: int = 10,  # of DDIM
-    guidance_scale: float = 3.,     # 1 is no guidance
-    seed: int = 0,                  # of the initial noise
-) -> torch.Tensor:                  # pixels (B, 8, 3, 32, 32) in [0, 1]
+def sample_tiny(nets: nn.ModuleDict,            # unet and text_encoder
+                vae: AutoencoderKL,             # the VAE, with its scaling factor
+                captions: list[str],            # B captions
+                num_inference_steps: int = 10,  # of DDIM
+                guidance_scale: float = 3.,     # 1 is no guidance
+                seed: int = 0,                  # of the initial noise
+               ) -> torch.Tensor:               # pixels (B, 8, 3, 32, 32) in [0, 1]
     "Sample videos from networks in training"
     scheduler, tokenizer = make_scheduler(), make_tokenizer()
     scheduler.set_timesteps(num_inference_steps)
@@ -163,12 +157,11 @@ def sample_tiny(
     return (frames/2 + .5).clamp(0, 1).unflatten(0, (-1, FRAMES))
 
 # %% ../../nbs/tiny/t2v.ipynb #e487e3f3
-def tiny_accuracy(
-    nets: nn.ModuleDict,       # unet and text_encoder
-    vae: AutoencoderKL,        # the VAE
-    n: int = 96,               # held-out captions to sample, 1 to 200
-    batch_size: int = 48,      # captions at a time
-) -> dict[str, float]:         # share of videos that show what their caption says, an attribute
+def tiny_accuracy(nets: nn.ModuleDict,   # unet and text_encoder
+                  vae: AutoencoderKL,    # the VAE
+                  n: int = 96,           # held-out captions to sample, 1 to 200
+                  batch_size: int = 48,  # captions at a time
+                 ) -> dict[str, float]:  # share of videos that show what their caption says, an attribute
     "Oracle accuracies of samples for held-out captions"
     captions = split_captions()[1][:n]
     frames = [sample_tiny(nets, vae, captions[i:i + batch_size], seed=i) for i in range(0, n, batch_size)]
@@ -212,9 +205,8 @@ def train_unet(
 SECOND_CYCLE = Cycle(2000, lr=1.5e-3, decay=.5, stages=((200, 900, .45, .95),))
 
 # %% ../../nbs/tiny/t2v.ipynb #ff4099af
-def load_tiny_networks(
-    folder: str | Path | None = None,    # that `save_tiny` wrote; None: the weights in this package
-) -> tuple[nn.ModuleDict, AutoencoderKL]:
+def load_tiny_networks(folder: str | Path | None = None,  # that `save_tiny` wrote; None: the weights in this package
+                      ) -> tuple[nn.ModuleDict, AutoencoderKL]:
     "UNet and text encoder of a tiny model, and its VAE; float32, frozen"
     folder = Path(folder or weights_folder("tiny"))
     load = lambda cls, part: cls.from_pretrained(folder/part, dtype=torch.float32).eval().requires_grad_(False)
@@ -222,12 +214,11 @@ def load_tiny_networks(
     return nn.ModuleDict(nets), load(AutoencoderKL, "vae")
 
 # %% ../../nbs/tiny/t2v.ipynb #24c53f13
-def save_tiny(
-    model: TinyModel,        # trained; its moving average is saved
-    vae: AutoencoderKL,      # the VAE it was trained with
-    log: list[dict],         # of the training
-    folder: str | Path,      # where to
-) -> None:
+def save_tiny(model: TinyModel,    # trained; its moving average is saved
+              vae: AutoencoderKL,  # the VAE it was trained with
+              log: list[dict],     # of the training
+              folder: str | Path,  # where to
+             ) -> None:
     "Save a trained tiny model as a `TextToVideoSDPipeline` in fp16, and its log"
     from diffusers import TextToVideoSDPipeline
     ema = copy.deepcopy(model.ema).half()

@@ -33,9 +33,8 @@ class Lessons:
     log_every: int = 250          # updates between entries of the log
     save_every: int = 50          # updates between checkpoints; new data come at the same moments
 
-    def rate(self,
-        step: int,                # 0, 1, 2, ...
-    ) -> float:
+    def rate(self, step: int,  # 0, 1, 2, ...
+            ) -> float:
         "The learning rate of an update"
         left = 1 - step/self.train_steps
         return self.lr*min(1, (step + 1)/self.warmup)*min(1, left/self.decay)
@@ -62,17 +61,16 @@ def _summary(step, log, sums, judge):
     return dict(step=step, **{k: v/n for k, v in sums.items()}, **judge())
 
 # %% ../../nbs/tiny/teach.ipynb #3f0a1ec7
-def teach(
-    learner: nn.Module,               # what learns: its parameters that require a gradient
-    loss_fn: Callable,                # step -> (loss, numbers to log); it draws its own data
-    lessons: Lessons,                 # how long and how fast
-    judge: Callable = dict,           # () -> numbers to log, about held-out data
-    refill: Callable = lambda: None,  # makes new data, at the start and every `save_every` updates
-    after: Callable = lambda step: None,   # step -> None, called without gradients after each update
-    also: dict | None = None,         # further parts of a checkpoint: generators, moving averages
-    checkpoint: str | Path | None = None,  # file to resume from and to save to
-    desc: str = "a toy",              # text before the bar
-) -> list[dict]:                      # the log: step, means since the last entry, the judge's numbers
+def teach(learner: nn.Module,               # what learns: its parameters that require a gradient
+          loss_fn: Callable,                # step -> (loss, numbers to log); it draws its own data
+          lessons: Lessons,                 # how long and how fast
+          judge: Callable = dict,           # () -> numbers to log, about held-out data
+          refill: Callable = lambda: None,  # makes new data, at the start and every `save_every` updates
+          after: Callable = lambda step: None,   # step -> None, called without gradients after each update
+          also: dict | None = None,         # further parts of a checkpoint: generators, moving averages
+          checkpoint: str | Path | None = None,  # file to resume from and to save to
+          desc: str = "a toy",              # text before the bar
+         ) -> list[dict]:                      # the log: step, means since the last entry, the judge's numbers
     "Train; an interrupted run goes on from `checkpoint` exactly"
     optimizer, first, log, sums = _optimizer(learner, lessons), 0, [], {}
     parts, n = dict(learner=learner, optimizer=optimizer, **(also or {})), lessons.train_steps
@@ -93,21 +91,18 @@ def teach(
     return log
 
 # %% ../../nbs/tiny/teach.ipynb #880146db
-def follow_average(
-    average: nn.Module,   # a copy of the network, moved in place
-    learner: nn.Module,   # the network in training
-    step: int,            # 0, 1, 2, ...
-):
+def follow_average(average: nn.Module,  # a copy of the network, moved in place
+                   learner: nn.Module,  # the network in training
+                   step: int):  # 0, 1, 2, ...
     "Move an average of the weights a little towards the network; to be called `after` each update"
     decay = min(.998, (2 + step)/(11 + step))
     lerp_all(list(average.parameters()), list(learner.parameters()), 1 - decay)
 
 # %% ../../nbs/tiny/teach.ipynb #80b645e6
-def save_weights(
-    model: nn.Module,      # a transformers model, or any module; rounded to fp16 in place
-    folder: str | Path,    # where to save it
-    log: list = (),        # of its training, saved beside it as `log.json`
-) -> nn.Module:            # the same module, float32 with fp16 values, frozen, in evaluation mode
+def save_weights(model: nn.Module,    # a transformers model, or any module; rounded to fp16 in place
+                 folder: str | Path,  # where to save it
+                 log: list = (),      # of its training, saved beside it as `log.json`
+                ) -> nn.Module:       # the same module, float32 with fp16 values, frozen, in evaluation mode
     "Save fp16 safetensors"
     folder = check_out_dir(folder)
     if hasattr(model.half(), "save_pretrained"): model.save_pretrained(folder)

@@ -15,23 +15,21 @@ from .vae import FAST_BF16, psnr, shipped_vae
 from ..world import SIZE, render, split_captions
 
 # %% ../../nbs/tiny/temporal_vae.ipynb #b85982b0
-def make_temporal_vae(
-    seed: int = 0,                     # of the initial weights
-) -> AutoencoderKLTemporalDecoder:     # 1.0 M parameters
+def make_temporal_vae(seed: int = 0,                     # of the initial weights
+                     ) -> AutoencoderKLTemporalDecoder:  # 1.0 M parameters
     "A VAE with a temporal decoder for 32x32 frames, with 8x8 latents of 4 channels"
     torch.manual_seed(seed)
     return AutoencoderKLTemporalDecoder(
         block_out_channels=(64, 32, 64), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1,
         latent_channels=4, sample_size=SIZE, scaling_factor=1., force_upcast=False)
 
-def temporal_vae_loss(
-    vae: AutoencoderKLTemporalDecoder,   # in training
-    teacher: AutoencoderKL,              # the shipped tiny VAE
-    videos: torch.Tensor,                # pixels (B, F, 3, 32, 32) in [0, 1]
-    opacity: torch.Tensor,               # of the object, (B, F, 1, 32, 32) in [0, 1]
-    generator: torch.Generator | None,   # of the noise on the latents
-    noise: float = .1,                   # its size; the latents' is 1
-) -> torch.Tensor:                       # scalar
+def temporal_vae_loss(vae: AutoencoderKLTemporalDecoder,  # in training
+                      teacher: AutoencoderKL,             # the shipped tiny VAE
+                      videos: torch.Tensor,               # pixels (B, F, 3, 32, 32) in [0, 1]
+                      opacity: torch.Tensor,              # of the object, (B, F, 1, 32, 32) in [0, 1]
+                      generator: torch.Generator | None,  # of the noise on the latents
+                      noise: float = .1,                  # its size; the latents' is 1
+                     ) -> torch.Tensor:                   # scalar
     "Distance of the latents from the teacher's, plus the weighted reconstruction error of the tiny VAE's loss"
     x = videos.flatten(0, 1)*2 - 1
     with torch.no_grad(): z = teacher.encode(x).latent_dist.mean
@@ -41,10 +39,9 @@ def temporal_vae_loss(
     return ((.5*error.abs() + error.square())*(1 + 3*opacity.flatten(0, 1))).mean() + latent_error.float()
 
 # %% ../../nbs/tiny/temporal_vae.ipynb #957d3b0f
-def decode_videos(
-    vae: nn.Module,          # an `AutoencoderKL` or an `AutoencoderKLTemporalDecoder`
-    latents: torch.Tensor,   # (B, 4, F, 8, 8), in the scale of the VAE
-) -> torch.Tensor:           # pixels (B, F, 3, 32, 32) in [0, 1]
+def decode_videos(vae: nn.Module,         # an `AutoencoderKL` or an `AutoencoderKLTemporalDecoder`
+                  latents: torch.Tensor,  # (B, 4, F, 8, 8), in the scale of the VAE
+                 ) -> torch.Tensor:       # pixels (B, F, 3, 32, 32) in [0, 1]
     "Latents to pixels, with either kind of VAE"
     z = latents.transpose(1, 2)
     options = dict(num_frames=z.shape[1]) if isinstance(vae, AutoencoderKLTemporalDecoder) else {}
@@ -61,15 +58,14 @@ def _vae_report(vae, teacher, n):
                 latent_error=(ours - z).square().mean().item())
 
 # %% ../../nbs/tiny/temporal_vae.ipynb #f6c531ad
-def train_temporal_vae(
-    train_steps: int = 4000,         # optimiser updates
-    checkpoint: str | None = None,   # file to resume from and to save to, every `log_every` updates
-    batch_size: int = 4,             # videos an update, each of 8 frames
-    lr: float = 2e-3,                # peak learning rate
-    seed: int = 0,                   # of the weights
-    log_every: int = 250,            # updates between measurements on held-out videos
-    n_eval: int = 32,                # of them
-) -> tuple[AutoencoderKLTemporalDecoder, list[dict]]:   # the trained VAE and its log
+def train_temporal_vae(train_steps: int = 4000,  # optimiser updates
+                       checkpoint: str | None = None,  # file to resume from and to save to, every `log_every` updates
+                       batch_size: int = 4,  # videos an update, each of 8 frames
+                       lr: float = 2e-3,  # peak learning rate
+                       seed: int = 0,  # of the weights
+                       log_every: int = 250,  # updates between measurements on held-out videos
+                       n_eval: int = 32,  # of them
+                      ) -> tuple[AutoencoderKLTemporalDecoder, list[dict]]:  # the trained VAE and its log
     "Train the temporal VAE against the shipped one; interrupted runs go on from `checkpoint` exactly"
     vae, teacher, captions = make_temporal_vae(seed), shipped_vae(), split_captions()[0]
     def loss(step):

@@ -17,9 +17,8 @@ from .teach import Lessons, teach
 from ..world import render, split_captions
 
 # %% ../../nbs/tiny/vae.ipynb #893d8aaa
-def make_vae(
-    seed: int = 0,     # of the initial weights
-) -> AutoencoderKL:    # 0.65 M parameters, float32, in training mode
+def make_vae(seed: int = 0,      # of the initial weights
+            ) -> AutoencoderKL:  # 0.65 M parameters, float32, in training mode
     "A VAE for 32x32 frames with 8x8 latents of 4 channels"
     torch.manual_seed(seed)
     return AutoencoderKL(
@@ -28,13 +27,12 @@ def make_vae(
         layers_per_block=1, latent_channels=4, norm_num_groups=4, mid_block_add_attention=False, sample_size=32)
 
 # %% ../../nbs/tiny/vae.ipynb #38513ad5
-def vae_loss(
-    vae: AutoencoderKL,                  # the network in training
-    frames: torch.Tensor,                # pixels (N, 3, 32, 32) in [0, 1]
-    opacity: torch.Tensor,               # of the object, (N, 1, 32, 32) in [0, 1]
-    generator: torch.Generator | None,   # of the latent sample
-    kl_weight: float = 3e-4,             # lambda
-) -> torch.Tensor:                       # scalar
+def vae_loss(vae: AutoencoderKL,                 # the network in training
+             frames: torch.Tensor,               # pixels (N, 3, 32, 32) in [0, 1]
+             opacity: torch.Tensor,              # of the object, (N, 1, 32, 32) in [0, 1]
+             generator: torch.Generator | None,  # of the latent sample
+             kl_weight: float = 3e-4,            # lambda
+            ) -> torch.Tensor:                   # scalar
     "Weighted reconstruction error plus the KL penalty, a latent number"
     x = frames*2 - 1
     posterior = vae.encode(x).latent_dist
@@ -58,21 +56,19 @@ class _FramePool:
         return self.frames[i], self.opacity[i]
 
 # %% ../../nbs/tiny/vae.ipynb #791661b4
-def psnr(
-    x: torch.Tensor,                     # pixels in [0, 1]
-    y: torch.Tensor,                     # pixels in [0, 1], same shape (..., 3, H, W)
-    mask: torch.Tensor | None = None,    # where to compare, (..., 1, H, W) in [0, 1]; None is everywhere
-) -> float:                              # decibels
+def psnr(x: torch.Tensor,                   # pixels in [0, 1]
+         y: torch.Tensor,                   # pixels in [0, 1], same shape (..., 3, H, W)
+         mask: torch.Tensor | None = None,  # where to compare, (..., 1, H, W) in [0, 1]; None is everywhere
+        ) -> float:                         # decibels
     "Peak signal-to-noise ratio $-10 \\log_{10}$ of the mean squared error"
     error = (x - y).square().mean(-3, keepdim=True)
     return -10*(error.mean() if mask is None else (error*mask).sum()/mask.sum()).log10().item()
 
 # %% ../../nbs/tiny/vae.ipynb #e48bc584
 @torch.no_grad()
-def reconstruct(
-    vae: AutoencoderKL,     # a VAE
-    frames: torch.Tensor,   # pixels (N, 3, H, W) in [0, 1]
-) -> torch.Tensor:          # pixels (N, 3, H, W) in [0, 1]
+def reconstruct(vae: AutoencoderKL,    # a VAE
+                frames: torch.Tensor,  # pixels (N, 3, H, W) in [0, 1]
+               ) -> torch.Tensor:      # pixels (N, 3, H, W) in [0, 1]
     "Encode to the mean latent and decode"
     return (vae.decode(vae.encode(frames*2 - 1).latent_dist.mean).sample/2 + .5).clamp(0, 1)
 
@@ -87,16 +83,15 @@ def _report(vae, n=64):
 # elsewhere bfloat16 is imitated, many times slower than float32
 FAST_BF16 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
-def train_vae(
-    train_steps: int = 4000,     # optimiser updates; the shipped weights: 4000
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
-    batch_size: int = 32,        # frames an update
-    lr: float = 2e-3,            # peak learning rate
-    seed: int = 0,               # of weights and data
-    refill: int = 100,           # updates between new videos
-    n_videos: int = 800,         # videos at a time
-    log_every: int = 400,        # updates between measurements on held-out frames
-) -> tuple[AutoencoderKL, list[dict]]:  # the trained VAE and its log
+def train_vae(train_steps: int = 4000,               # optimiser updates; the shipped weights: 4000
+              checkpoint: str | None = None,         # file to resume from and to save to, every `refill` updates
+              batch_size: int = 32,                  # frames an update
+              lr: float = 2e-3,                      # peak learning rate
+              seed: int = 0,                         # of weights and data
+              refill: int = 100,                     # updates between new videos
+              n_videos: int = 800,                   # videos at a time
+              log_every: int = 400,                  # updates between measurements on held-out frames
+             ) -> tuple[AutoencoderKL, list[dict]]:  # the trained VAE and its log
     "Train the tiny VAE; interrupted runs go on from `checkpoint` exactly"
     vae, g = make_vae(seed), torch.Generator().manual_seed(seed)
     pool = _FramePool(g, n_videos)
@@ -110,10 +105,9 @@ def train_vae(
 
 # %% ../../nbs/tiny/vae.ipynb #731b0c73
 @torch.no_grad()
-def normalise_latents(
-    vae: AutoencoderKL,     # changed in place; its `scaling_factor` becomes 1
-    frames: torch.Tensor,   # pixels (N, 3, H, W) in [0, 1] to measure on
-) -> None:
+def normalise_latents(vae: AutoencoderKL,    # changed in place; its `scaling_factor` becomes 1
+                      frames: torch.Tensor,  # pixels (N, 3, H, W) in [0, 1] to measure on
+                     ) -> None:
     "Fold shift and scale of each latent channel into the VAE's 1x1 convolutions"
     z = torch.cat([vae.encode(f*2 - 1).latent_dist.mean for f in frames.split(256)])
     mu, sigma, n = z.mean((0, 2, 3)), z.std((0, 2, 3)), z.shape[1]
@@ -126,10 +120,9 @@ def normalise_latents(
     vae.register_to_config(scaling_factor=1.)
 
 # %% ../../nbs/tiny/vae.ipynb #31ea7ecf
-def finish_vae(
-    vae: AutoencoderKL,   # a trained VAE, changed in place
-    folder: str | Path,   # where to save it, in diffusers' layout
-) -> AutoencoderKL:       # the same VAE, float32 with fp16 values, frozen, in evaluation mode
+def finish_vae(vae: AutoencoderKL,  # a trained VAE, changed in place
+               folder: str | Path,  # where to save it, in diffusers' layout
+              ) -> AutoencoderKL:   # the same VAE, float32 with fp16 values, frozen, in evaluation mode
     "Give the latents unit size, round to fp16 and save"
     normalise_latents(vae.eval(), render(split_captions()[0], torch.Generator().manual_seed(3))[0].flatten(0, 1))
     vae.half().save_pretrained(folder)

@@ -23,10 +23,9 @@ from .vae import reconstruct, shipped_vae
 from ..world import FRAMES, SIZE, all_captions, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/viclip.ipynb #59adeb1e
-def viclip_from_clip(
-    clip: CLIPModel,         # a CLIP for single images (quick GELU, as OpenAI's)
-    num_frames: int = 8,     # frames of a video
-) -> ViCLIP:                 # its weights are copies; the temporal positions are zero
+def viclip_from_clip(clip: CLIPModel,      # a CLIP for single images (quick GELU, as OpenAI's)
+                     num_frames: int = 8,  # frames of a video
+                    ) -> ViCLIP:           # its weights are copies; the temporal positions are zero
     "A ViCLIP that starts as a CLIP, as the published one did"
     c, v, t = clip.config, clip.config.vision_config, clip.config.text_config
     model = ViCLIP(
@@ -54,11 +53,9 @@ def _families(captions):
 # %% ../../nbs/tiny/viclip.ipynb #946dacaa
 class Clips:
     "Families of videos that differ in motion alone, half of them seen through the tiny VAE; `refill` draws new ones"
-    def __init__(self,
-        captions: list[str],                # to draw from
-        generator: torch.Generator | None,  # of everything
-        n: int = 40,                        # families at a time
-    ):
+    def __init__(self, captions: list[str],          # to draw from
+                 generator: torch.Generator | None,  # of everything
+                 n: int = 40):  # families at a time
         self.families, self.generator, self.n = _families(captions), generator, n
         self.vae = shipped_vae()
 
@@ -80,21 +77,19 @@ class Clips:
         return spoil(videos.flatten(0, 1), self.generator).view_as(videos), sum([self.texts[i] for i in picks], [])
 
 # %% ../../nbs/tiny/viclip.ipynb #ce80c531
-def viclip_loss(
-    model: ViCLIP,     # the network in training
-    frames: Tensor,    # pixels (N, 8, 3, 32, 32) in [0, 1]
-    texts: Tensor,     # unit embeddings (N, D) of their captions
-) -> Tensor:           # scalar
+def viclip_loss(model: ViCLIP,   # the network in training
+                frames: Tensor,  # pixels (N, 8, 3, 32, 32) in [0, 1]
+                texts: Tensor,   # unit embeddings (N, D) of their captions
+               ) -> Tensor:      # scalar
     "CLIP's contrastive loss, between videos and captions"
     return clip_loss(video_embeds(model, frames), texts, -model.temp.log())
 
-def disturb_videos(
-    model: ViCLIP,                      # the network in training
-    frames: Tensor,                     # pixels (N, 8, 3, 32, 32) in [0, 1]
-    texts: Tensor,                      # unit embeddings (N, D) of their captions
-    generator: torch.Generator | None,  # of the strengths
-    size: float = .06,                  # largest change of a pixel; a video's own is uniform below it
-) -> Tensor:                            # pixels (N, 8, 3, 32, 32) in [0, 1]
+def disturb_videos(model: ViCLIP,                      # the network in training
+                   frames: Tensor,                     # pixels (N, 8, 3, 32, 32) in [0, 1]
+                   texts: Tensor,                      # unit embeddings (N, D) of their captions
+                   generator: torch.Generator | None,  # of the strengths
+                   size: float = .06,                  # largest change of a pixel; a video's own is uniform below it
+                  ) -> Tensor:                         # pixels (N, 8, 3, 32, 32) in [0, 1]
     "One step of every pixel in the direction that makes the contrastive loss worse"
     x = frames.clone().requires_grad_()
     step = torch.autograd.grad(viclip_loss(model, x, texts.detach()), x)[0].sign()
@@ -102,12 +97,11 @@ def disturb_videos(
 
 # %% ../../nbs/tiny/viclip.ipynb #1fc15081
 @torch.no_grad()
-def read_captions(
-    embed,             # videos (N, 8, 3, 32, 32) -> unit vectors (N, D)
-    texts: Tensor,     # unit vectors (1152, D) of `all_captions()`
-    n: int = 240,      # held-out videos
-    seed: int = 5,     # of the videos
-) -> dict:             # share of videos for which the attribute is told right; `all`: all five of them
+def read_captions(embed,          # videos (N, 8, 3, 32, 32) -> unit vectors (N, D)
+                  texts: Tensor,  # unit vectors (1152, D) of `all_captions()`
+                  n: int = 240,   # held-out videos
+                  seed: int = 5,  # of the videos
+                 ) -> dict:       # share of videos for which the attribute is told right; `all`: all five of them
     "Which of the 1,152 captions is nearest to each held-out video?"
     g, held_out = torch.Generator().manual_seed(seed), split_captions()[1]
     every = [parse_caption(c) for c in all_captions()]
@@ -124,18 +118,17 @@ def _report(model, tokenizer):
     return read_captions(lambda v: video_embeds(model, v), texts)
 
 # %% ../../nbs/tiny/viclip.ipynb #77ef0292
-def train_tiny_viclip(
-    train_steps: int = 1000,        # optimiser updates; the shipped weights: 1000
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
-    seed: int = 0,                  # of the data and of the temporal positions
-    families: int = 8,              # in a batch, about five videos each
-    lr: float = 1e-3,               # peak learning rate
-    refill: int = 50,               # updates between new videos
-    n_families: int = 40,           # at a time
-    calm: float = .75,              # share of the updates without `disturb_videos`
-    log_every: int = 100,           # updates between measurements on held-out captions
-    start: ViCLIP | None = None,    # a network to go on from, changed in place; None: the tiny CLIP
-) -> tuple[ViCLIP, list[dict]]:     # the trained ViCLIP and its log
+def train_tiny_viclip(train_steps: int = 1000,        # optimiser updates; the shipped weights: 1000
+                      checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
+                      seed: int = 0,                  # of the data and of the temporal positions
+                      families: int = 8,              # in a batch, about five videos each
+                      lr: float = 1e-3,               # peak learning rate
+                      refill: int = 50,               # updates between new videos
+                      n_families: int = 40,           # at a time
+                      calm: float = .75,              # share of the updates without `disturb_videos`
+                      log_every: int = 100,           # updates between measurements on held-out captions
+                      start: ViCLIP | None = None,    # a network to go on from, changed in place; None: the tiny CLIP
+                     ) -> tuple[ViCLIP, list[dict]]:  # the trained ViCLIP and its log
     "Train the tiny ViCLIP; an interrupted run goes on from `checkpoint` exactly"
     g, tok = torch.Generator().manual_seed(seed), tiny_tokenizer()
     model, clips = start or viclip_from_clip(load_clip("tiny")), Clips(split_captions()[0], g, n_families)
@@ -151,19 +144,17 @@ def train_tiny_viclip(
     return model, log
 
 # %% ../../nbs/tiny/viclip.ipynb #fdfea496
-def save_viclip(
-    model: ViCLIP,         # the network; rounded to fp16 in place
-    folder: str | Path,    # where to save it
-    log: list = (),        # of its training
-) -> ViCLIP:               # the same network, frozen, in evaluation mode
+def save_viclip(model: ViCLIP,       # the network; rounded to fp16 in place
+                folder: str | Path,  # where to save it
+                log: list = (),      # of its training
+               ) -> ViCLIP:          # the same network, frozen, in evaluation mode
     "Save fp16 safetensors and the sizes, for `load_viclip`"
     model = save_weights(model, folder, log)
     (Path(folder)/"config.json").write_text(json.dumps(model.config, indent=1) + "\n")
     return model
 
-def train_shipped_viclip(
-    folder: str | Path,  # where to save it
-) -> ViCLIP:             # the network that ships with the package, up to rounding errors of another machine
+def train_shipped_viclip(folder: str | Path,  # where to save it
+                        ) -> ViCLIP:          # the network of the package, up to rounding errors of another machine
     "1,000 updates, the last quarter on disturbed videos, and 160 calm ones that win back what these cost: 7 minutes"
     model, log = train_tiny_viclip()
     model, more = train_tiny_viclip(160, seed=1, lr=5e-4, refill=80, calm=1, log_every=80, start=model)

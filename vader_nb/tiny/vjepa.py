@@ -22,9 +22,8 @@ from .vae import reconstruct, shipped_vae
 from ..world import FRAMES, SIZE, render, split_captions
 
 # %% ../../nbs/tiny/vjepa.ipynb #aff1071d
-def make_tiny_vjepa(
-    seed: int = 0,   # of the initial weights
-) -> VJEPA2Model:    # 0.19 M parameters, float32, in training mode
+def make_tiny_vjepa(seed: int = 0,    # of the initial weights
+                   ) -> VJEPA2Model:  # 0.19 M parameters, float32, in training mode
     "A V-JEPA 2 for 8 frames of 32x32: 4x4x4 tokens, each 2 frames of 8x8 pixels"
     torch.manual_seed(seed)
     return VJEPA2Model(VJEPA2Config(
@@ -35,13 +34,11 @@ def make_tiny_vjepa(
 # %% ../../nbs/tiny/vjepa.ipynb #0b0816ca
 class Clips:
     "Normalised clips of the tiny world to draw from; `refill` makes new ones"
-    def __init__(self,
-        captions: list[str],            # to draw from
-        generator: torch.Generator,     # of everything
-        n: int = 256,                   # clips at a time
-        still: float = .1,              # share of clips whose first frame is repeated
-        decoded: float = .1,            # share of clips seen through the tiny VAE
-    ):
+    def __init__(self, captions: list[str],   # to draw from
+                 generator: torch.Generator,  # of everything
+                 n: int = 256,                # clips at a time
+                 still: float = .1,           # share of clips whose first frame is repeated
+                 decoded: float = .1):  # share of clips seen through the tiny VAE
         self.captions, self.generator, self.n, self.still, self.decoded = captions, generator, n, still, decoded
         self.vae = shipped_vae()
 
@@ -72,25 +69,23 @@ def _follow(net, decay):
 
 # %% ../../nbs/tiny/vjepa.ipynb #d7f14c2b
 @torch.no_grad()
-def feature_spread(
-    net: JEPA,     # the network
-    clip: Tensor,  # (B, F, 3, H, W), normalised
-) -> float:        # 0: all videos have the same targets, a collapse; at most about 1
+def feature_spread(net: JEPA,     # the network
+                   clip: Tensor,  # (B, F, 3, H, W), normalised
+                  ) -> float:     # 0: all videos have the same targets, a collapse; at most about 1
     "Standard deviation of the normalised targets over the videos, averaged over tokens and channels"
     t = net.targets(clip)
     return F.layer_norm(t, t.shape[-1:]).std(0).mean().item()
 
 # %% ../../nbs/tiny/vjepa.ipynb #331e6ad4
-def train_tiny_vjepa(
-    train_steps: int = 1600,        # optimiser updates; the shipped weights: 1600
-    checkpoint: str | None = None,  # file to resume from and to save to, every `refill` updates
-    seed: int = 0,                  # of weights and data
-    batch_size: int = 16,           # clips an update
-    lr: float = 2e-3,               # peak learning rate
-    ema: tuple = (.98, .999),       # decay of the target encoder, first and last
-    refill: int = 200,              # updates between new clips, and between entries of the log
-    n_clips: int = 256,             # clips at a time
-) -> tuple[VJEPA2Model, list[dict]]:  # the model, with the target encoder as its encoder; the log
+def train_tiny_vjepa(train_steps: int = 1600,             # optimiser updates; the shipped weights: 1600
+                     checkpoint: str | None = None,       # file to resume from and to save to, every `refill` updates
+                     seed: int = 0,                       # of weights and data
+                     batch_size: int = 16,                # clips an update
+                     lr: float = 2e-3,                    # peak learning rate
+                     ema: tuple = (.98, .999),            # decay of the target encoder, first and last
+                     refill: int = 200,                   # updates between new clips, and between entries of the log
+                     n_clips: int = 256,                  # clips at a time
+                    ) -> tuple[VJEPA2Model, list[dict]]:  # the model, with the target encoder as its encoder; the log
     "Train the tiny V-JEPA 2; an interrupted run goes on from `checkpoint` exactly"
     model, g = make_tiny_vjepa(seed), torch.Generator().manual_seed(seed)
     net = VJEPA2(model, copy.deepcopy(model.encoder).requires_grad_(False))
@@ -105,12 +100,11 @@ def train_tiny_vjepa(
     return model.eval().requires_grad_(False), log
 
 # %% ../../nbs/tiny/vjepa.ipynb #9ec02893
-def train_shipped(
-    folder: str | Path,   # receives `vjepa/`
-    train_steps: int = 1600,  # of `train_tiny_vjepa`
-    seed: int = 0,
-    **options,            # of `train_tiny_vjepa`
-) -> Reward:
+def train_shipped(folder: str | Path,       # receives `vjepa/`
+                  train_steps: int = 1600,  # of `train_tiny_vjepa`
+                  seed: int = 0,
+                  **options,                # of `train_tiny_vjepa`
+                 ) -> Reward:
     "Make the weights that ship with the package: fp16 safetensors with their log; an interrupted run goes on"
     Path(folder).mkdir(parents=True, exist_ok=True)
     model, log = train_tiny_vjepa(train_steps, Path(folder)/"vjepa.ckpt", seed, **options)
