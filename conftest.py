@@ -1,6 +1,10 @@
 "Every notebook is one test: its cells run in a fresh process by nbdev's rules."
+import os
 import pytest
 from tools.notebooks import label, spawn
+
+if n := os.environ.get('PYTEST_XDIST_WORKER_COUNT'):  # two workers that both use all cores would wait for each other
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1)//int(n))))
 
 
 class NotebookFailed(Exception):

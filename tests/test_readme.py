@@ -44,7 +44,7 @@ def test_links_of_the_readme_lead_from_the_top_folder():
     assert targets and all((ROOT/t).is_file() for t in targets)
 
 @pytest.mark.parametrize('name, extras, run', [('main', '-e .', 'vader_align --out out'),
-                                               ('test', '-e ".[dev]"', 'python -m pytest')])
+                                               ('test', '-e ".[dev]"', 'python -m pytest -n 2 --dist worksteal')])
 def test_commands_do_all_their_set_up(name, extras, run):
     venv, install, job = command(name).split(' && ')
     assert venv == 'python3 -m venv .venv'
