@@ -175,12 +175,14 @@ def _sigma(self: SVDPipeline, t):
 
 # %% ../../nbs/models/svd.ipynb #6e005ed3
 @patch
-def _guidance(self: SVDPipeline, scale, like):
-    "Guidance of each frame (1, f, 1, 1, 1), growing"
+def guidance_weight(self: SVDPipeline, scale: float,  # at the last frame
+                    like: torch.Tensor,               # of the wanted type and device
+                   ) -> torch.Tensor:                 # (1, 1, f, 1, 1)
+    "Guidance of each frame, growing; ValueError for less than that of the first"
     if scale < self.min_guidance_scale:
         raise ValueError(f"guidance_scale={scale} is that of the last frame, so at least {self.min_guidance_scale}, "
                          f"that of the first; 1 is no guidance")
-    return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, -1, 1, 1, 1)
+    return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, 1, -1, 1, 1)
 
 @patch
 def denoise(self: SVDPipeline, latents: torch.Tensor, t: torch.Tensor, cond: ImageCondition,
@@ -194,9 +196,10 @@ def denoise(self: SVDPipeline, latents: torch.Tensor, t: torch.Tensor, cond: Ima
                              cond.added_time_ids).sample.transpose(1, 2)
     both = torch.cat([torch.cat([x, x]), torch.cat([torch.zeros_like(still), still])], 2)
     embeds = torch.cat([torch.zeros_like(cond.image_embeds), cond.image_embeds])
-    scale = self._guidance(guidance_scale, x)
-    uncond, pred = self.denoiser(both, t, embeds, cond.added_time_ids.repeat(2, 1)).sample.chunk(2)
-    return (uncond + scale*(pred - uncond)).transpose(1, 2)
+    weight = self.guidance_weight(guidance_scale, x)
+    pred = self.denoiser(both, t, embeds, cond.added_time_ids.repeat(2, 1)).sample.transpose(1, 2)
+    uncond, pred = pred.chunk(2)
+    return uncond + weight*(pred - uncond)
 
 # %% ../../nbs/models/svd.ipynb #bc2e68ec
 @patch
