@@ -4,7 +4,7 @@ import pytest
 from tools import pages
 from tools.notebooks import ROOT, clean, settings, stamp, write
 from tools.project_gate import _nbdev
-from tools.site_gate import BADGE
+from tools.site_gate import badge
 
 INSTALL = '#| hide\nimport sys\nif "google.colab" in sys.modules:\n    %pip install -q "vader-nb[notebooks]"'
 PICTURE = dict(output_type='display_data', metadata={}, data={'image/png': 'iVBO', 'text/plain': ['<Figure>']})
@@ -26,9 +26,9 @@ def code(text, *outputs): return dict(_cell('code', text), outputs=list(outputs)
 def notebook(path, *cells, title='A notebook'):
     "Write a clean, stamped notebook with the head that every notebook has"
     name = '/'.join(path.parts[path.parts.index('nbs') + 1:]) if 'nbs' in path.parts else path.name
-    head = f'# {title}\n\n> What it teaches\n\n[![Open in Colab](https://a.org/badge.svg)]({BADGE}{name})'
+    head = [markdown(f'# {title}\n\n> What it teaches'), markdown(f'{badge(name)}\n\nAt the end you can:\n\n- see it.')]
     meta = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
-    nb = dict(cells=[markdown(head), code(INSTALL), *cells], metadata=meta, nbformat=4, nbformat_minor=5)
+    nb = dict(cells=[*head, code(INSTALL), *cells], metadata=meta, nbformat=4, nbformat_minor=5)
     stamp(nb, settings()['tst_flags'].split(), force=['slow'])
     write(clean(nb, settings()), path)
     return path

@@ -36,7 +36,9 @@ def test_faultless(project, check): assert check(project) == []
     ('cell_options', SHOW, 'print(4)', 'print(4)\\n", "#| echo: false', 'does not stand at the top'),
     ('heads', SHOW, '# A notebook', '## A notebook', 'does not open with a title'),
     ('heads', SHOW, '> What', 'What', 'no quoted subtitle'),
+    ('heads', SHOW, '> What it teaches', '> What it teaches\\n", "\\n", "More', "'More' stands in the first cell"),
     ('heads', SHOW, 'main/nbs/core/show', 'main/nbs/core/shown', 'no Colab badge'),
+    ('heads', SHOW, '<a href', '\\n<a href', 'no Colab badge'),
     ('heads', SHOW, '%pip install', '%pip list', 'no install cell')])
 def test_fault(project, check, file, old, new, fault):
     edit(project/file, old, new)

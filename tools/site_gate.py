@@ -31,6 +31,7 @@ OPTIONS = set('''default_exp export exporti exports hide hide_line filter_stream
     tbl-cap: tbl-subcap: lst-cap: lst-label:'''.split())
 REF = r'(?:fig|tbl|sec|eq|lst|thm|def)-[\w-]+'
 BADGE = 'https://colab.research.google.com/github/vader-nb/vader_nb/blob/main/nbs/'
+BADGE_SVG = 'https://colab.research.google.com/assets/colab-badge.svg'
 BLOB = re.compile(r'https://(?:colab\.research\.google\.com/github|github\.com)/vader-nb/vader_nb/(?:blob|tree)/main/'
                   r'([^)#?"\s]+)')
 
@@ -145,18 +146,26 @@ def cell_options(root):
             faults += [f'{name_of(p, root)}: cell {i}: option {l!r} does not stand at the top' for l in body if l.startswith('#|')]
     return faults
 
+def badge(name):
+    "What opens the second cell of the notebook `name`; as a markdown image it would become a figure with a caption"
+    return f'<a href="{BADGE}{name}"><img src="{BADGE_SVG}" alt="Open in Colab"></a>'
+
+def _head(nb, name):
+    "What is wrong with the first cells of a notebook"
+    first, second = (source(c) if c['cell_type'] == 'markdown' else '' for c in nb['cells'][:2])
+    if not re.match(r'# \S', first): yield 'does not open with a title'
+    titled = re.search(r'^> \S', first, re.M)
+    if not titled: yield 'no quoted subtitle'
+    more = [l for l in first.splitlines()[1:] if l.strip() and not l.startswith('> ')]
+    if titled and more: yield f'{more[0][:60]!r} stands in the first cell, of which the site shows nothing but title and subtitle: move it into the second'
+    if not second.startswith(badge(name)): yield f'no Colab badge for {name} at the top of the second cell: {badge(name)}'
+    code = [source(c) for c in nb['cells'] if c['cell_type'] == 'code']
+    if not any('"google.colab" in sys.modules' in c and '%pip install' in c for c in code[:3]):
+        yield 'no install cell for Colab among the first three code cells'
+
 def heads(root):
-    "Every notebook opens with a title, a subtitle and the Colab badge of its own file, and installs the package there"
-    faults = []
-    for p, nb in _nbs(root):
-        first = source(nb['cells'][0])
-        code = [source(c) for c in nb['cells'] if c['cell_type'] == 'code']
-        if not re.match(r'# \S', first): faults.append(f'{name_of(p, root)}: does not open with a title')
-        if not re.search(r'^> \S', first, re.M): faults.append(f'{name_of(p, root)}: no quoted subtitle')
-        if f']({BADGE}{name_of(p, root)})' not in first: faults.append(f'{name_of(p, root)}: no Colab badge for {name_of(p, root)} in the first cell')
-        if not any('"google.colab" in sys.modules' in c and '%pip install' in c for c in code[:3]):
-            faults.append(f'{name_of(p, root)}: no install cell for Colab among the first three code cells')
-    return faults
+    "Every notebook opens with title and subtitle, then the Colab badge of its own file, and installs the package there"
+    return [f'{name_of(p, root)}: {why}' for p, nb in _nbs(root) for why in _head(nb, name_of(p, root))]
 
 def page_names(root):
     "No two notebooks become one page: nbdev leaves a number in front out of its name"
