@@ -70,3 +70,18 @@ def template(tmp_path_factory):
     _nbdev('nbdev_export', root)
     for n, make in pages.PAGES.items(): (root/n).write_text(make(root), encoding='utf-8')
     return root
+
+@pytest.fixture(scope='session')
+def served(tmp_path_factory):
+    "Every repository that the library names, written once: (folder of each, folder of what other servers have)"
+    from hub.repositories import write_all
+    folder = tmp_path_factory.mktemp('served')
+    return write_all(folder), folder/'mirror'
+
+@pytest.fixture
+def hub(served, tmp_path):
+    "A stand-in hub of one's own, without faults"
+    from hub.server import Hub
+    hub = Hub(served[0], tmp_path/'uploads', served[1]).start()
+    yield hub
+    hub.stop()

@@ -1,0 +1,1 @@
+"A stand-in for the Hugging Face hub, filled with every repository that the library names"
