@@ -184,6 +184,7 @@ def guidance_weight(self: SVDPipeline, scale: float,  # at the last frame
                          f"that of the first; 1 is no guidance")
     return torch.linspace(self.min_guidance_scale, scale, self.num_frames).to(like).view(1, 1, -1, 1, 1)
 
+# %% ../../nbs/models/svd.ipynb #c845812a
 @patch
 def denoise(self: SVDPipeline, latents: torch.Tensor, t: torch.Tensor, cond: ImageCondition,
             guidance_scale: float) -> torch.Tensor:
