@@ -116,7 +116,7 @@ def one_sided(pipe: VideoPipeline,     # any pipeline of the protocol
 def sample_thriftily(pipe: VideoPipeline,  # any pipeline of the protocol
                      cond: Condition,  # what to draw, B videos
                      latents: torch.Tensor,  # as noisy as step `start` expects (B, C, f, h, w)
-                     savings: Savings = NONE,  # all but updates_per_rollout, draws, fresh_noise and cache_prompts are used
+                     savings: Savings = NONE,  # how prefix and guidance save work; the rest is for `rollout`
                      grad_steps: int | Callable = 0,  # K: the last K steps carry gradient; or a selection function
                      generator=None,  # of the sampler's noise (eta > 0); one, or a list of one a video
                      select_generator=None,  # of a random selection
