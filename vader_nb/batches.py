@@ -6,6 +6,7 @@
 __all__ = ['Batch', 'batch_at', 'split_batch', 'make_accelerator', 'average_gradients']
 
 # %% ../nbs/core/batches.ipynb #d1217806
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .private import reset_accelerator
+from .private import own_accelerator
 from .prompts import prompt_batch
 
 # %% ../nbs/core/batches.ipynb #1c4868b4
@@ -56,12 +57,13 @@ def split_batch(batch_size: int,                     # B, videos in an update
     return [slice(i*n, (i+1)*n) for i in range(first, first + A)]
 
 # %% ../nbs/core/batches.ipynb #8bd839f3
+@contextmanager
 def make_accelerator(device: torch.device,       # where the parameters are
                      mixed_precision: str=None,  # "no", "bf16", "fp16" (GPU); None: what accelerate was told, or "no"
-                    ) -> Accelerator:
-    "A fresh Accelerator, whatever the process used before; ValueError for an unknown precision or fp16 without a GPU"
-    reset_accelerator()
-    return Accelerator(cpu=torch.device(device).type == "cpu", mixed_precision=mixed_precision)
+                    ):                           # an `Accelerator`, of use inside the block
+    "A fresh Accelerator, beside those of the user; ValueError for an unknown precision or fp16 without a GPU"
+    with own_accelerator():
+        yield Accelerator(cpu=torch.device(device).type == "cpu", mixed_precision=mixed_precision)
 
 # %% ../nbs/core/batches.ipynb #4d8c9b57
 @torch.no_grad()

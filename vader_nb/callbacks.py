@@ -13,7 +13,7 @@ import json, torch
 from tqdm.auto import tqdm
 from .trainer import check_file
 from .training import check_count
-from .video import atomic_path, check_out_dir, check_pixels, contact_sheet, write_image, write_video
+from .video import atomic_path, check_out_dir, check_pixels, contact_sheet, shown_scale, write_image, write_video
 
 # %% ../nbs/core/callbacks.ipynb #2b2cd544
 class Progress:
@@ -73,7 +73,7 @@ class Samples:
                  every: int,           # steps between two looks
                  folder,               # where to write
                  captions: list=None,  # B strings for the sheet
-                 scale: float=2,       # size of a shown pixel
+                 scale: float|None=None,  # size of a shown pixel; None: 2, and less for frames of over 128 pixels
                  video: bool=True):  # also the clip
         check_count("every", every)
         self.fn, self.every, self.folder = fn, every, check_out_dir(folder)
@@ -81,8 +81,9 @@ class Samples:
     @torch.no_grad()
     def _write(self, step):
         frames, path = check_pixels(self.fn(), "Samples: the function's frames"), self.folder/f"step_{step:04}.png"
-        write_image(path, contact_sheet(frames, self.captions, scale=self.scale))
-        if self.video: write_video(path.with_suffix(".mp4"), frames, scale=self.scale)
+        sheet, clip = (self.scale, self.scale) if self.scale else (min(2, 256/frames.shape[-1]), min(2, shown_scale(frames)))
+        write_image(path, contact_sheet(frames, self.captions, scale=sheet))
+        if self.video: write_video(path.with_suffix(".mp4"), frames, scale=clip)
     def before_fit(self, state):
         if state.step == 0: self._write(0)
     def after_step(self, state):

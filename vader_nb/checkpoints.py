@@ -21,8 +21,11 @@ def _state_of(part):
 def save_state(path: str | Path,  # file to write; replaced as a whole
                **parts,           # modules, optimisers, generators, tensors or plain data, by name
               ) -> None:
-    "Save the state of a training in one file, or leave the old file as it was"
-    with atomic_path(path) as tmp: torch.save({k: _state_of(v) for k, v in parts.items()}, tmp)
+    "Save the state of a training in one file, or leave the old file as it was; OSError for a full disk"
+    with atomic_path(path) as tmp:
+        try: torch.save({k: _state_of(v) for k, v in parts.items()}, tmp)
+        except RuntimeError as e:
+            raise OSError(f"{path} cannot be written: is the disk full? ({str(e).splitlines()[0]})") from e
 
 # %% ../nbs/core/checkpoints.ipynb #96397c54
 def _restore(path, name, part, saved):

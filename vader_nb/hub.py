@@ -175,7 +175,7 @@ def check_folder(folder: str | Path,         # a folder in diffusers' layout
     index = folder/"model_index.json"
     if not index.is_file():
         raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
-    found = json.loads(index.read_text()).get("_class_name")
+    found = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     if found != pipeline_class:
         raise ValueError(f"{folder} is a {found}, not a {pipeline_class}: a checkpoint of another model")
     missing = [n for n in networks if not list((folder/n).glob("*.safetensors"))]

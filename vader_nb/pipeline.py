@@ -103,6 +103,7 @@ class Networks:
 # %% ../nbs/core/pipeline.ipynb #ab02fef0
 class GreyPipeline:
     "A closed-form video diffusion model that draws one grey: a test piece for samplers and trainers, not a base model"
+    frame_wise = True                                  # its frames can be decoded alone
     def __init__(self, grey=0., num_frames=4, size=8, scheduler=None):
         from diffusers import DDIMScheduler
         self.name, self.num_frames, self.size = "grey", num_frames, size

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['READ_IN', 'written_for', 'reading', 'storage_id', 'tensor_version', 'lerp_all', 'packet', 'flop_table',
-           'fake_tensors', 'uncompile', 'reset_accelerator', 'adapters_off', 'forget_merged', 'remove_hook',
-           'can_checkpoint', 'recomputed', 'init_names', 'scaled_by_us', 'clip_image_processor']
+           'fake_tensors', 'uncompile', 'own_accelerator', 'adapters_off', 'forget_merged', 'remove_hook',
+           'can_checkpoint', 'recomputed', 'init_names', 'scaled_by_us', 'counts_steps', 'evaluates_twice', 'counted',
+           'memory_of', 'remember', 'clip_image_processor']
 
 # %% ../nbs/core/private.ipynb #280858ba
 from contextlib import contextmanager
@@ -79,12 +80,17 @@ def uncompile(module: nn.Module):
     module._compiled_call_impl = None
 
 # %% ../nbs/core/private.ipynb #f3eccdfa
-def reset_accelerator():
-    "Forget device, precision and processes of any `Accelerator` made before"
-    from accelerate.state import AcceleratorState, GradientState
-    with reading("accelerate", "AcceleratorState._reset_state"):
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+@contextmanager
+def own_accelerator():
+    "Inside, an `Accelerator` knows nothing of those made before; afterwards these are as they were"
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+    classes = AcceleratorState, GradientState, PartialState
+    with reading("accelerate", "AcceleratorState._shared_state"): found = [c._shared_state for c in classes]
+    try:
+        for c in classes: c._shared_state = {}
+        yield
+    finally:
+        for c, state in zip(classes, found): c._shared_state = state
 
 # %% ../nbs/core/private.ipynb #511a35b9
 @contextmanager
@@ -129,6 +135,39 @@ def init_names(cls: type) -> set[str]:
 def scaled_by_us(scheduler):
     "Tell a scheduler of diffusers that its input was scaled, so that it does not warn"
     scheduler.is_scale_input_called = True
+
+def counts_steps(scheduler) -> bool:
+    "Does a scheduler of diffusers count its steps, instead of asking the timestep where it stands?"
+    return hasattr(scheduler, "_step_index")
+
+def evaluates_twice(scheduler) -> bool:
+    "Does a step of the solver take two evaluations of the network, each with a timestep of its own?"
+    return hasattr(type(scheduler), "state_in_first_order")
+
+# %% ../nbs/core/private.ipynb #b7c61612
+@contextmanager
+def counted(scheduler,  # one that counts its steps
+            i: int):    # index of a timestep
+    "Inside, the scheduler stands at timestep `i`, as if those before had been done"
+    there, half = vars(scheduler), True if i % 2 else None      # half: between the two evaluations of a step
+    told = dict(_step_index=i, _begin_index=i) | (dict(dt=half, sample=half) if evaluates_twice(scheduler) else {})
+    found = {k: there[k] for k in told if k in there}
+    try:
+        there.update(told)
+        yield
+    finally:
+        for k in told: there.pop(k, None)
+        there.update(found)
+
+def memory_of(scheduler) -> dict:
+    "All that a scheduler knows between two steps, to be put back with `remember`"
+    return {k: list(v) if isinstance(v, list) else v for k, v in vars(scheduler).items()}
+
+def remember(scheduler,
+             memory: dict):  # of `memory_of`
+    "Put back what a scheduler knew"
+    vars(scheduler).clear()
+    vars(scheduler).update({k: list(v) if isinstance(v, list) else v for k, v in memory.items()})
 
 # %% ../nbs/core/private.ipynb #74a3f8eb
 def clip_image_processor() -> type:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['last_k', 'random_k', 'from_random_start', 'explicit', 'parse_grad_steps', 'SamplerSettings', 'sampler_settings',
-           'Plan', 'plan_sampling', 'GradStep', 'sample_latents', 'choose_frames', 'seeded', 'Rollout', 'plain_rollout',
-           'sample_videos']
+           'Plan', 'plan_sampling', 'GradStep', 'sample_latents', 'choose_frames', 'seeded', 'start_noise', 'Rollout',
+           'plain_rollout', 'sample_videos']
 
 # %% ../nbs/core/sampling.ipynb #2c5a086b
 import inspect, math, re
@@ -15,6 +15,7 @@ from typing import Callable, NamedTuple
 import torch
 
 from .pipeline import Condition, VideoPipeline, check_prompts
+from .schedulers import begin_at, take_step
 
 # %% ../nbs/core/sampling.ipynb #cd2498be
 def last_k(k: int,        # steps from the clean end; 1 in the paper
@@ -117,7 +118,7 @@ def plan_sampling(pipe: VideoPipeline,  # its scheduler is set to the timesteps
     steps = _selection(grad_steps, len(pipe.scheduler.timesteps), select_generator)
     if steps and not torch.is_grad_enabled(): raise RuntimeError(
         f"{len(steps)} steps should carry gradient, but gradients are off here (torch.no_grad)")
-    options = {k: v for k, v in dict(eta=s.eta, generator=generator).items() if v and _takes(pipe.scheduler, k)}
+    options = {k: v for k, v in dict(eta=s.eta, generator=generator).items() if v is not None and _takes(pipe.scheduler, k)}
     return Plan(pipe.scheduler.timesteps, steps, s.guidance_scale, options)
 
 # %% ../nbs/core/sampling.ipynb #12a61e9e
@@ -128,6 +129,7 @@ class GradStep(NamedTuple):
     t: torch.Tensor             # its timestep
     pred: torch.Tensor          # the denoiser's prediction after guidance, of the shape of `latents`
     guidance_scale: float
+    memory: dict | None = None  # what the scheduler knew before it; only of a rollout that is to be gone on with
 
 def sample_latents(pipe: VideoPipeline,  # any pipeline of the protocol
                    cond: Condition,  # what to draw, B videos
@@ -140,10 +142,11 @@ def sample_latents(pipe: VideoPipeline,  # any pipeline of the protocol
                   ) -> torch.Tensor:  # x_0, latents (B, C, f, h, w)
     "Algorithm 1, lines 2-8: denoise from noise to a clean latent, with gradient through the chosen steps"
     plan = plan_sampling(pipe, grad_steps, generator, select_generator, **settings)
+    begin_at(pipe.scheduler, 0)
     for i, t in enumerate(plan.timesteps):
         with torch.set_grad_enabled(i in plan.grad_steps): pred = pipe.denoise(latents, t, cond, plan.guidance_scale)
         if trace is not None and i in plan.grad_steps: trace.append(GradStep(i, latents, t, pred, plan.guidance_scale))
-        latents = pipe.scheduler.step(pred, t, latents, **plan.step_options).prev_sample
+        latents = take_step(pipe.scheduler, pred, t, latents, **plan.step_options)
     return latents
 
 # %% ../nbs/core/sampling.ipynb #9e176df8
@@ -163,6 +166,16 @@ def seeded(seeds: list[int],  # one for each video
     "One generator a video"
     return [torch.Generator().manual_seed(s) for s in seeds]
 
+# %% ../nbs/core/sampling.ipynb #a77ace0f
+def start_noise(pipe: VideoPipeline,   # any pipeline of the protocol
+                batch_size: int,       # B
+                generator=None,        # of the noise; one, or a list of one a video
+                **settings,            # num_inference_steps; None or absent: the model's own
+               ) -> torch.Tensor:      # x_T (B, C, f, h, w)
+    "The noise that a sampling with these settings starts from, whatever was sampled before"
+    pipe.scheduler.set_timesteps(sampler_settings(pipe, **settings).num_inference_steps)
+    return pipe.init_latents(batch_size, generator)
+
 # %% ../nbs/core/sampling.ipynb #76742e30
 class Rollout(NamedTuple):
     "Latents, and how they came about"
@@ -177,10 +190,17 @@ def plain_rollout(pipe: VideoPipeline,  # any pipeline of the protocol
                  ) -> Rollout:
     "Algorithm 1, lines 2-8, for a batch of prompts"
     cond = pipe.encode_prompt(batch.prompts)
-    noise = pipe.init_latents(len(batch.prompts), batch.generators)
+    noise = start_noise(pipe, len(batch.prompts), batch.generators, **settings)
     steps = []
     latents = sample_latents(pipe, cond, noise, grad_steps, batch.generators, batch.shared, steps, **settings)
     return Rollout(cond, latents, steps)
+
+# %% ../nbs/core/sampling.ipynb #cd88f38c
+def _decoded(pipe, latents, n):
+    "All frames, at most `n` at a time if each can be decoded alone; else as the adapter does it"
+    if n is None or not getattr(pipe, "frame_wise", False): return pipe.decode(latents)
+    frames = range(pipe.num_frames)
+    return torch.cat([pipe.decode(latents, list(frames[i:i + n])) for i in frames[::n]], 1)
 
 # %% ../nbs/core/sampling.ipynb #ce1dc2e2
 @torch.no_grad()
@@ -188,15 +208,17 @@ def sample_videos(pipe: VideoPipeline,   # any pipeline of the protocol
                   prompts: list[str],    # one for each video
                   seed: int = 0,         # video i starts from seed + i
                   batch_size: int = 16,  # videos at a time; does not change the result
+                  decode_frames: int | None = None,  # decoded together, where they can be decoded alone; None: all
                   **settings,            # num_inference_steps, guidance_scale, eta; None or absent: the model's own
                  ) -> torch.Tensor:      # pixels (B, F, 3, H, W) in [0, 1]
     "Sample one video for each prompt, without gradients"
-    if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    for k, n in dict(batch_size=batch_size, decode_frames=decode_frames).items():
+        if n is not None and n < 1: raise ValueError(f"{k}={n}: must be at least 1")
     prompts, videos = check_prompts(prompts), []
     for i in range(0, len(prompts), batch_size):
         batch = prompts[i:i + batch_size]
         generators = seeded(range(seed + i, seed + i + len(batch)))
-        noise = pipe.init_latents(len(batch), generators)
+        noise = start_noise(pipe, len(batch), generators, **settings)
         latents = sample_latents(pipe, pipe.encode_prompt(batch), noise, generator=generators, **settings)
-        videos.append(pipe.decode(latents))
+        videos.append(_decoded(pipe, latents, decode_frames))
     return torch.cat(videos)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['check_pixels', 'to_uint8', 'from_uint8', 'contact_sheet', 'before_after', 'check_out_dir', 'atomic_path',
-           'write_image', 'write_video', 'read_video', 'show_video', 'show_pair']
+           'write_image', 'shown_scale', 'write_video', 'read_video', 'show_video', 'show_pair']
 
 # %% ../nbs/core/video.ipynb #094421d6
-import html, math, os, tempfile, textwrap, uuid
+import glob, html, math, os, tempfile, textwrap, uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -184,13 +184,30 @@ def check_out_dir(path,  # folder to write into; made (with its parents) if abse
     return path
 
 # %% ../nbs/core/video.ipynb #57ed4ffe
+def _alive(pid):
+    "Whether a process of this machine is there"
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except OSError: return True     # it is somebody else's
+    return True
+
+def _sweep(path, mark):
+    "Remove what writes of this file left behind whose processes on this machine were killed"
+    for old in path.parent.glob(f".{glob.escape(path.stem)}.{mark}-*-????????{path.suffix}"):
+        pid = old.name.removeprefix(f".{path.stem}.{mark}-").split("-")[0]
+        if pid.isdigit() and not _alive(int(pid)): old.unlink(missing_ok=True)
+
+
+# %% ../nbs/core/video.ipynb #4791a84f
 @contextmanager
 def atomic_path(path):  # where the file shall be in the end; its folder is made if absent
     "Yield a temporary path in the same folder; move it to `path` if the block succeeds, remove it if not"
     path = Path(path)
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     check_out_dir(path.parent)
-    tmp = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    mark = f"{uuid.getnode():012x}"
+    _sweep(path, mark)
+    tmp = path.with_name(f".{path.stem}.{mark}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield tmp
         os.replace(tmp, path)
@@ -233,6 +250,12 @@ def _encode(path, video, fps, codec="h264"):
     _mediapy().write_video(path, video, fps=fps, codec=codec, **opts)
 
 # %% ../nbs/core/video.ipynb #d77dd9e2
+def shown_scale(frames:torch.Tensor,  # (..., H, W)
+                side:int=128,         # pixels
+               )->int:                # 1 for what is that large already
+    "By how much to enlarge small videos, so that they are about `side` pixels wide; nothing large is enlarged"
+    return max(1, side//frames.shape[-1])
+
 def _as_batch(frames, name="frames"):
     "(F, 3, H, W) or (B, F, 3, H, W) as a checked batch"
     one = isinstance(frames, torch.Tensor) and frames.ndim == 4
@@ -268,7 +291,7 @@ def read_video(path,            # a video file, any format that ffmpeg reads
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"no video file at {path}")
     try: video = np.asarray(_mediapy().read_video(path))
-    except RuntimeError as e: raise ValueError(f"{path} cannot be read as a video") from e
+    except (RuntimeError, TypeError, ValueError) as e: raise ValueError(f"{path} cannot be read as a video") from e
     return from_uint8(video)
 
 # %% ../nbs/core/video.ipynb #f77eb202

@@ -90,7 +90,7 @@ def step_tables(found: dict,  # of `time_steps`
 # %% ../../nbs/commands/bench.ipynb #230a7c66
 def _write(path, found):
     "JSON, whole or not at all"
-    with atomic_path(path) as tmp: Path(tmp).write_text(json.dumps(found, indent=1) + "\n")
+    with atomic_path(path) as tmp: Path(tmp).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 def _read(path):
     "JSON, or None"

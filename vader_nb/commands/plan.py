@@ -93,13 +93,15 @@ def _as_code(a, plan):
     "The plan as a call of `align`"
     dtype = str(plan.dtype).removeprefix("torch.")
     half = [] if plan.dtype == torch.float32 else [f"half_weights(torch.{dtype})"]
-    tricks = ", ".join(half + [f"{t}()" for t in plan.tricks])
+    tricks = "".join(f", {t}" for t in half + [f"{t}()" for t in plan.tricks])
     scale = ", loss_scale=65536." if plan.dtype == torch.float16 else ""
-    return (f"with use_tricks(pipe, reward, {tricks}):\n"
+    pieces = max(1, 8//a.batch_size)
+    sampler = "" if a.num_inference_steps is None else f", num_inference_steps={a.num_inference_steps}"
+    return (f"with use_tricks(pipe, reward{tricks}):\n"
             f"    align(pipe, reward, prompts, method=Vader(grad_steps={a.grad_steps}, "
             f"reward_frames={a.reward_frames}, anchor=0.),\n"
-            f"          lora=Lora(rank={a.lora_rank}), training=Training(batch_size=8, "
-            f"gradient_accumulation_steps=8{scale}))")
+            f"          lora=Lora(rank={a.lora_rank}), training=Training(batch_size={a.batch_size*pieces}, "
+            f"gradient_accumulation_steps={pieces}{scale}){sampler})")
 
 def _nothing_fits(a, dry, model, device, step):
     "What all tricks together need, and what would need less"

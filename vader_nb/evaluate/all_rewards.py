@@ -80,7 +80,7 @@ class _Notes:
         self.path, self.found = path and Path(path), {}
         self.study = json.loads(json.dumps(study, default=_plain))
         if not (self.path and self.path.exists()): return
-        old = json.loads(self.path.read_text())
+        old = json.loads(self.path.read_text(encoding="utf-8"))
         differ = [k for k in self.study if old.get("study", {}).get(k) != self.study[k]]
         if differ:
             raise ValueError(f"{path} is of another study (it differs in {', '.join(differ)}): "
@@ -91,7 +91,7 @@ class _Notes:
         self.found[key] = outcome
         if not self.path: return
         outcomes = {k: asdict(v) for k, v in self.found.items()}
-        with atomic_path(self.path) as p: Path(p).write_text(json.dumps(dict(study=self.study, outcomes=outcomes)))
+        with atomic_path(self.path) as p: Path(p).write_text(json.dumps(dict(study=self.study, outcomes=outcomes)), encoding="utf-8")
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #4ab5b7e4
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from ..rewards.core import Reward, as_reward, maximise, motion_reward, reads_pic
 from ..rewards.clip import image_embeds, load_clip
 from ..pipeline import check_prompts
 from ..prompts import texts_of
-from ..sampling import seeded
+from ..sampling import seeded, start_noise
+from ..trainer import part_metrics
 from ..training import Training
 from ..savings.rollout import NONE, Savings, sample_thriftily
 from ..world import FRAMES, parse_caption, read_oracles, segment
@@ -96,7 +97,7 @@ def autoregressive_sample(
         waiting, weights = _around_chunk(pipe, chain, c)
         with waiting, weights:
             cond   = pipe.encode_images(images)
-            noise  = pipe.init_latents(len(images), generator)
+            noise  = start_noise(pipe, len(images), generator, **settings)
             x_0    = sample_thriftily(pipe, cond, noise, savings, K, generator, select_generator, **settings)
             pixels = pipe.decode(x_0)
         video.append(pixels[:, min(c, 1):])
@@ -197,12 +198,14 @@ def _given(prompts, like):
     "The pictures (B, 3, H, W) that the prompts carry, in the size and type of the frames"
     return torch.stack([fit_image(p.image.to(like), like.shape[-2:]) for p in check_prompts(prompts, pictures=True)])
 
+def _pictures_only(prompts): check_prompts(prompts, pictures=True)
+
 def picture_colour() -> Reward:     # scores of at most 0
     "Minus the squared distance of each frame's mean colour from that of the picture; for `ImagePrompt`s"
     @reads_pictures
     def colour(frames, prompts):
         return -(frames.mean((3, 4)) - _given(prompts, frames).mean((2, 3))[:, None]).square().mean((1, 2))
-    return Reward(colour)
+    return Reward(colour, check=_pictures_only)
 
 def picture_likeness(model="tiny",                   # "tiny", a folder or hub id of a CLIP, or the module
                     ) -> Reward:                        # scores in [-1, 1]
@@ -211,7 +214,7 @@ def picture_likeness(model="tiny",                   # "tiny", a folder or hub i
     @reads_pictures
     def likeness(frames, prompts):
         return (image_embeds(clip, frames)*image_embeds(clip, _given(prompts, frames)[:, None])).sum(-1).mean(1)
-    return Reward(likeness, networks=[clip])
+    return Reward(likeness, networks=[clip], check=_pictures_only)
 
 # %% ../../nbs/methods/long_video.ipynb #f7f94b21
 def chain_loss(pipe,                            # image to video, with a LoRA
@@ -227,7 +230,7 @@ def chain_loss(pipe,                            # image to video, with a LoRA
         generators = batch.generators, batch.shared
         video = autoregressive_sample(pipe, batch.prompts, chain, grad_steps, savings, *generators, **settings)
         scores, parts = reward.with_parts(video, batch.prompts)
-        metrics = dict(reward=scores, **{k: v for k, v in parts.items() if len(parts) > 1})
+        metrics = dict(reward=scores) | (part_metrics(parts, "reward") if len(parts) > 1 else {})
         return reward_loss(scores, form), {k: v.detach() for k, v in metrics.items()}
     return loss_fn
 

@@ -7,22 +7,22 @@ __all__ = ['Vader', 'vader_loss', 'drift', 'check_alignment', 'Run', 'save_run',
 
 # %% ../../nbs/methods/vader.ipynb #fa7a5b5f
 import json, math, warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Callable
 
 import torch
 
 from ..callbacks import JSONLog, Progress, plot_log
-from ..lora import Lora, add_lora, lora_scale, remove_lora, save_lora, without_lora
+from ..lora import Lora, add_lora, lora_scale, lora_targets, remove_lora, save_lora, without_lora
 from ..pipeline import VideoPipeline, check_prompts
-from ..rewards.core import Reward, check_worlds, maximise, reward_loss
+from ..rewards.core import Reward, check_scorable, check_worlds, maximise, reward_loss
 from ..rewards.load import load_reward
 from ..sampling import SamplerSettings, choose_frames, plain_rollout, sample_videos, sampler_settings
-from ..savings.rollout import NONE, Savings, averaged, rollout
-from ..trainer import fit
-from ..training import Training, plain
-from ..video import atomic_path, before_after, check_out_dir, show_pair, write_image, write_video
+from ..savings.rollout import NONE, Savings, averaged, rehearse, rollout
+from ..trainer import fit, part_metrics
+from ..training import Training, model_facts, plain
+from ..video import atomic_path, before_after, check_out_dir, show_pair, shown_scale, write_image, write_video
 
 # %% ../../nbs/methods/vader.ipynb #3b89b734
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def vader_loss(pipe: VideoPipeline,  # with a LoRA on its denoiser
         frames = choose_frames(pipe.num_frames, method.reward_frames, batch.shared)
         scores, parts = reward.with_parts(pipe.decode(latents, frames), batch.prompts)
         loss, metrics = reward_loss(scores, method.form), dict(reward=scores)           # line 9
-        if len(parts) > 1: metrics.update(parts)
+        if len(parts) > 1: metrics.update(part_metrics(parts, "reward", "drift"))
         if method.anchor:
             metrics["drift"] = drift(pipe, cond, steps)
             loss = loss + method.anchor*metrics["drift"].mean()
@@ -69,20 +69,28 @@ def drift(pipe: VideoPipeline,  # with a LoRA
     return total/len(steps)
 
 # %% ../../nbs/methods/vader.ipynb #a41c04d5
+def _try_prompts(pipe, prompts, at_once=8):
+    "Let the encoder read all prompts, a few at a time"
+    for i in range(0, len(prompts), at_once): pipe.encode_prompt(prompts[i:i + at_once])
+
 def _try_reward(pipe, reward, prompts, reward_frames):
-    "Score frames of one decoded noise before any work: a broken reward fails here, and one that needs other frames"
+    "Score frames of one decoded noise before any work; for all prompts, unless the scorers said that they can"
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         noise = pipe.init_latents(1, generator)
         pixels = pipe.decode(noise, choose_frames(pipe.num_frames, reward_frames, generator))
+    sure = check_scorable(reward, prompts)
     scores = reward(pixels.detach().requires_grad_(), prompts[:1])
     if not scores.requires_grad: raise ValueError(
         f"reward {reward.name!r} does not depend differentiably on the frames")
+    with torch.no_grad():
+        for p in () if sure else dict.fromkeys(prompts[1:]): reward(pixels, [p])
 
 def check_alignment(pipe: VideoPipeline,  # base model
                     reward: Reward,       # what to climb
-                    prompts: list[str],   # training prompts
+                    prompts: list[str],   # for training, and for whatever comes after it
                     method: Vader,        # options of the method
+                    savings: Savings = NONE,  # what makes an update cheaper
                     **settings,           # num_inference_steps, guidance_scale, eta
                    ) -> SamplerSettings:  # in full
     "Refuse what cannot work, before any work starts"
@@ -90,7 +98,8 @@ def check_alignment(pipe: VideoPipeline,  # base model
     if isinstance(K, int) and not 1 <= K <= s.num_inference_steps: raise ValueError(
         f"grad_steps={K} with num_inference_steps={s.num_inference_steps}: K must be from 1 to the number of steps")
     choose_frames(pipe.num_frames, method.reward_frames)
-    pipe.encode_prompt(prompts)
+    rehearse(pipe, savings, K, **settings)
+    _try_prompts(pipe, prompts)
     _try_reward(pipe, reward, prompts, method.reward_frames)
     return s
 
@@ -104,11 +113,13 @@ class Run:
     log: list[dict]                 # one record an update, see `fit`
     sampler: SamplerSettings        # how its videos are sampled
     options: dict = field(default_factory=dict)     # method, LoRA, savings and training, as plain data
+    batch_size: int = 4             # videos that are sampled at once, as many as in a micro-batch of the training
+    decode_frames: int | None = None    # frames that are decoded at once, as in the training; None: all
 
     def sample(self, prompts=None, seed=0, scale=1.):
         "Videos (B, F, 3, H, W) of the aligned model; `scale=0` is the base model"
-        with lora_scale(self.pipe, scale):
-            return sample_videos(self.pipe, prompts or self.prompts[:4], seed, **asdict(self.sampler))
+        prompts, sizes = check_prompts(prompts or self.prompts[:4]), (self.batch_size, self.decode_frames)
+        with lora_scale(self.pipe, scale): return sample_videos(self.pipe, prompts, seed, *sizes, **asdict(self.sampler))
 
     def before_after(self, prompts=None, seed=0):
         "Videos of the base and of the aligned model from the same noise"
@@ -116,16 +127,18 @@ class Run:
 
     def show(self, prompts=None, seed=0):
         "Play before and after side by side, and plot the reward"
-        prompts = list(prompts or self.prompts[:4])
-        show_pair(*self.before_after(prompts, seed), captions=prompts)
+        prompts = check_prompts(prompts or self.prompts[:4])
+        before, after = self.before_after(prompts, seed)
+        show_pair(before, after, scale=shown_scale(before), captions=prompts)
         plot_log(self.log)
 
 # %% ../../nbs/methods/vader.ipynb #294b36ac
 def _write_pictures(run, folder, prompts, seed):
     "A contact sheet and a clip of before and after"
     before, after = run.before_after(prompts, seed)
-    write_image(folder/"before_after.png", before_after(before, after, prompts))
-    write_video(folder/"before_after.mp4", torch.cat([before, after], -2), scale=max(1, 128//before.shape[-1]))
+    sheet_scale = min(2, 256/before.shape[-1])          # large frames are made smaller for the sheet
+    write_image(folder/"before_after.png", before_after(before, after, prompts, scale=sheet_scale))
+    write_video(folder/"before_after.mp4", torch.cat([before, after], -2), scale=shown_scale(before))
 
 def save_run(run: Run,
              folder: str | Path,                # made if absent
@@ -147,9 +160,15 @@ def save_run(run: Run,
 Run.save = save_run
 
 # %% ../../nbs/methods/vader.ipynb #b1748a54
-def _options(pipe, reward, sampler, **groups):
+def _same_frames(pipe, method):
+    "All frames are all frames, however that was said"
+    return replace(method, reward_frames=method.reward_frames or pipe.num_frames)
+
+def _options(pipe, reward, sampler, method, lora, savings):
     "What was asked for, as plain data: for the checkpoint, the log and whoever reads the LoRA later"
-    return dict(model=pipe.name, reward=reward.name, sampler=plain(sampler), **{k: plain(v) for k, v in groups.items()})
+    shape = dict(rank=lora.rank, scale=lora.scale, targets=sorted(lora.target_modules or lora_targets(pipe)))
+    groups = dict(sampler=sampler, method=_same_frames(pipe, method), lora=shape, savings=savings)
+    return dict(model=pipe.name, reward=reward.name, **plain(groups), base=model_facts(pipe), scorer=plain(reward))
 
 # %% ../../nbs/methods/vader.ipynb #8ab58188
 def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay as they are
@@ -167,8 +186,8 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
     "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
     reward, prompts = load_reward(reward), check_prompts(prompts)
     check_worlds(pipe, reward, any_world)
-    sampler = check_alignment(pipe, reward, prompts, method, **settings)
-    options = _options(pipe, reward, sampler, method=method, lora=lora, savings=savings)
+    sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
+    options = _options(pipe, reward, sampler, method, lora, savings)
     parameters = add_lora(pipe, lora, training.seed)
     loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
     bar = (Progress(),) if callbacks is None else callbacks
@@ -176,4 +195,5 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
     except BaseException:
         remove_lora(pipe)
         raise
-    return Run(pipe, reward, prompts, log, sampler, options | dict(training=plain(training), train_steps=train_steps))
+    return Run(pipe, reward, prompts, log, sampler, options | dict(training=plain(training), train_steps=train_steps),
+               training.batch_size//training.gradient_accumulation_steps, method.reward_frames)

@@ -47,7 +47,7 @@ def _text_model(folder):
     "Which of the models with the pipeline class of ModelScope: by the network of the frame rate, and by the sizes"
     if (folder/"fps_embedding").is_dir(): return "videocrafter2", "source"
     config = folder/"unet"/"config.json"
-    channels = json.loads(config.read_text()).get("block_out_channels") if config.is_file() else None
+    channels = json.loads(config.read_text(encoding="utf-8")).get("block_out_channels") if config.is_file() else None
     return ("modelscope" if channels == _MODELSCOPE else "tiny"), "folder"
 
 def _from_folder(folder):
@@ -55,7 +55,7 @@ def _from_folder(folder):
     index = folder/"model_index.json"
     if not index.is_file():
         raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
-    found = json.loads(index.read_text()).get("_class_name")
+    found = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
     if found not in FOLDERS: raise ValueError(
         f"{folder} is a {found}; a folder may hold a {' or a '.join(FOLDERS)}. "
         f"For another model give its name: {', '.join(MODELS)}")

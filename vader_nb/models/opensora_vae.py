@@ -328,7 +328,7 @@ def load_opensora_vae(
     **hub,                                                  # revision, local_files_only, cache_dir
 ) -> OpenSoraVAE:                                           # frozen, in evaluation mode
     "Load the VAE, strictly; FileNotFoundError, or ValueError for a checkpoint of another model"
-    config = json.loads(fetch_file(source, "config.json", **hub).read_text())
+    config = json.loads(fetch_file(source, "config.json", **hub).read_text(encoding="utf-8"))
     ours = config.get("_class_name") == "OpenSoraVAE"
     if not ours: config = opensora_vae_config(config)
     with torch.device("meta"): vae = OpenSoraVAE.from_config({**config, **(sizes or {})})

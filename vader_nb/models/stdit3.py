@@ -303,7 +303,7 @@ def load_stdit3(
     **hub,                                                 # revision, local_files_only, cache_dir
 ) -> STDiT3:                                               # in evaluation mode, on the CPU
     "The published denoiser; FileNotFoundError, or ValueError for a checkpoint of another model"
-    config = json.loads(fetch_file(source, "config.json", **hub).read_text())
+    config = json.loads(fetch_file(source, "config.json", **hub).read_text(encoding="utf-8"))
     ours = "_class_name" in config
     with torch.device("meta"): net = STDiT3(**stdit3_config(config))
     path = fetch_file(source, "diffusion_pytorch_model.safetensors" if ours else "model.safetensors", **hub)

@@ -23,11 +23,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from ..hub import check_folder, fetch, load_part, weights_folder
 from ..diffusion import guide
 from ..pipeline import Condition, Networks, check_frames, check_latents, check_prompts
+from ..schedulers import scale_input
 from ..world import parse_caption
 
 # %% ../../nbs/models/unet3d.ipynb #295e4d87
 class UNet3DPipeline(Networks):
     "A text-to-video model of a CLIP text encoder, a `UNet3DConditionModel` and a frame-wise `AutoencoderKL`"
+    frame_wise = True                   # frames can be decoded alone
     def __init__(self, name: str,  # what to call it in messages
                  tokenizer, text_encoder, unet, vae, scheduler,  # stock modules
                  num_frames: int,  # frames of a video
@@ -67,7 +69,7 @@ def denoise(self: UNet3DPipeline, latents: torch.Tensor, t: torch.Tensor, cond: 
             guidance_scale: float) -> torch.Tensor:
     "Prediction at `latents` after classifier-free guidance, of their shape"
     check_latents(latents, self.latent_shape)
-    x = self.scheduler.scale_model_input(latents, t)
+    x = scale_input(self.scheduler, latents, t)
     t = torch.as_tensor(t).to(latents.device,
                               non_blocking=True)    # without waiting for the GPU, as the UNet's own copy would
     if guidance_scale == 1: return self.denoiser(x, t, cond.prompt_embeds).sample

@@ -391,8 +391,8 @@ def save_videocrafter2(folder: Path,                # where to; replaced as a wh
         (tmp/_FPS).parent.mkdir()
         save_file(kept, tmp/_FPS)
         index = dict(_class_name="TextToVideoSDPipeline", **_NETWORKS, **_OTHERS)
-        (tmp/"model_index.json").write_text(json.dumps(index, indent=1))
-        (tmp/"source.json").write_text(json.dumps(source or {}, indent=1))
+        (tmp/"model_index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
+        (tmp/"source.json").write_text(json.dumps(source or {}, indent=1), encoding="utf-8")
 
 # %% ../../nbs/models/videocrafter2.ipynb #4284b9c9
 def _unet_from(folder, dtype):
@@ -451,7 +451,7 @@ def load_videocrafter2(
     file, place = _find_checkpoint(source, revision=revision, local_files_only=local_files_only)
     folder, stat = Path(converted or place), file.stat()
     made_from = json.loads(json.dumps(dict(size=stat.st_size, modified=stat.st_mtime_ns, layout=layout)))
-    if not (folder/"source.json").is_file() or json.loads((folder/"source.json").read_text()) != made_from:
+    if not (folder/"source.json").is_file() or json.loads((folder/"source.json").read_text(encoding="utf-8")) != made_from:
         parts, _ = convert_checkpoint(read_tensors(file, "state_dict"), layout)
         words = fetch(vc2_tokenizer, tokenizer, "tokenizer of CLIP", local_files_only=local_files_only)
         save_videocrafter2(folder, parts, words, layout, made_from)

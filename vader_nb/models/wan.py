@@ -217,7 +217,7 @@ _SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDi
 
 def _check_wan(folder):
     "A folder of Wan 2.1, text to video, whole"
-    index = json.loads((check_folder(folder, "WanPipeline", tuple(_PARTS))/"model_index.json").read_text())
+    index = json.loads((check_folder(folder, "WanPipeline", tuple(_PARTS))/"model_index.json").read_text(encoding="utf-8"))
     keys = "transformer_2", "boundary_ratio", "expand_timesteps"
     later = [k for k in keys if index.get(k) not in (None, False, [None, None])]
     if later:
@@ -225,7 +225,7 @@ def _check_wan(folder):
                          f"2.1")
     for part in _PARTS:
         for shards in (folder/part).glob("*.safetensors.index.json"):
-            missing = {f for f in json.loads(shards.read_text())["weight_map"].values()
+            missing = {f for f in json.loads(shards.read_text(encoding="utf-8"))["weight_map"].values()
                        if not (folder/part/f).is_file()}
             if missing:
                 raise FileNotFoundError(f"{folder/part}: {', '.join(sorted(missing))} missing; was the download "
@@ -237,7 +237,7 @@ def _read_scheduler(folder, cls, flow_shift):
     path = folder/"scheduler"/"scheduler_config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: no scheduler/scheduler_config.json; was the download interrupted?")
-    saved = json.loads(path.read_text())
+    saved = json.loads(path.read_text(encoding="utf-8"))
     return wan_scheduler(cls or _SCHEDULERS.get(saved.get("_class_name"), saved.get("_class_name")),
                          flow_shift or saved.get("flow_shift", saved.get("shift", 3.)), saved)
 

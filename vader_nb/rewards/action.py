@@ -116,7 +116,9 @@ def action_reward(
         wanted = torch.tensor([match_label(label or p, labels) for p in prompts], device=frames.device)
         chance = -F.cross_entropy(action_logits(videomae, frames, resize), wanted, reduction="none")
         return (chance if log else chance.exp()).to(frames.dtype)
-    return Reward(action, name or scorer or "action", [videomae], scorer)
+    def check(prompts):
+        for p in prompts: match_label(label or p, labels)
+    return Reward(action, name or scorer or "action", [videomae], scorer, check)
 
 # %% ../../nbs/rewards/action.ipynb #6f9ecfc7
 def action_loss(scores: Tensor,  # (B,) probabilities, from `action_reward`

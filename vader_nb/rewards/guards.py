@@ -161,7 +161,7 @@ def _preparation(name):
     from transformers.utils import cached_file
     file = cached_file(str(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if file is None: return {}
-    c = json.loads(Path(file).read_text())
+    c = json.loads(Path(file).read_text(encoding="utf-8"))
     return dict(size=c["size"]["height"], multiple=c.get("ensure_multiple_of", 1),
                 keep_aspect=c.get("keep_aspect_ratio", False), mean=tuple(c["image_mean"]), std=tuple(c["image_std"]))
 

@@ -7,10 +7,10 @@ __all__ = ['CLOSED_FORMS', 'PUBLISHED', 'TOYS', 'REWARDS', 'DOWNLOADS', 'load_re
 
 # %% ../../nbs/rewards/load.ipynb #b7c3cdd4
 import re, sys
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from ..names import resolve, unknown
+from ..names import free_name, resolve, unknown
 from .core import Reward, as_reward
 
 # %% ../../nbs/rewards/load.ipynb #9f2b56f1
@@ -99,13 +99,22 @@ def _parse(text):
     return terms
 
 # %% ../../nbs/rewards/load.ipynb #cc6239f9
+def _module_name(path):
+    "The file's own name, as Python would have it, or another one if a module of that name is there already"
+    there, name = sys.modules.get(path.stem), path.stem
+    mine = there is None or getattr(there, "__file__", None) == str(path)
+    return name if mine and (there or find_spec(name) is None) else free_name(f"{name}_of_{path.parent.name}", sys.modules)
+
 def _import_file(path):
-    "Import a Python file as Python would: under its name, with its folder on the path"
-    folder = str(Path(path).resolve().parent)
-    if folder not in sys.path: sys.path.insert(0, folder)
-    spec = spec_from_file_location(Path(path).stem, path)
+    "Import a Python file as Python would: under its name, with its folder on the path; a broken one leaves no trace"
+    path = Path(path).resolve()
+    if str(path.parent) not in sys.path: sys.path.insert(0, str(path.parent))
+    spec = spec_from_file_location(_module_name(path), path)
     sys.modules[spec.name] = module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try: spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return module
 
 def _from_file(text):

@@ -124,7 +124,7 @@ def save_hub(net: nn.Module,        # a model of transformers
     old = _OLD_NAMES.get(type(net), ("(?!)", ""))
     tensors = {re.sub(*old, k): t.contiguous() for k, t in net.state_dict().items()}
     save_file(tensors, folder/"model.safetensors", {"format": "pt"})
-    if processor: (folder/"preprocessor_config.json").write_text(json.dumps(processor))
+    if processor: (folder/"preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     return folder
 
 # %% ../../nbs/rewards/sizes.ipynb #b6efa95d
@@ -247,7 +247,7 @@ def reward_at(name: str,      # of `PUBLISHED`
 def _peak():
     "Largest resident size of this process so far in bytes, where the system tells (Linux)"
     status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
+    found = re.search(r"VmHWM:\s+(\d+)", status.read_text(encoding="utf-8")) if status.exists() else None
     return int(found[1])*1024 if found else float("nan")
 
 def _weights(nets):

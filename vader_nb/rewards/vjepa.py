@@ -205,13 +205,23 @@ def _fit_masks(masks, grid, clip):
     return fitted
 
 # %% ../../nbs/rewards/vjepa.ipynb #c844b52a
-def _check_clip(name, frames, net):
-    "Whole tubelets only"
-    f = frames.shape[1]
-    if f % net.tubelet: raise ValueError(
-        f"reward {name!r}: {f} frames; the network reads {net.tubelet} frames as one token, "
-        f"so give a multiple of {net.tubelet}, such as {max(net.tubelet, f - f % net.tubelet)}")
+def _drawable(net, num_frames, kinds, n_masks):
+    "Whether masks of these kinds leave something to see and something to guess in a video of this length"
+    clip = torch.empty(1, num_frames, 3, net.size, net.size, device="meta")
+    try: return bool(multiblock_masks(net.grid(clip), n_masks, kinds, torch.Generator().manual_seed(0)))
+    except ValueError: return False
 
+def _check_clip(name, frames, net, kinds, n_masks):
+    "Whole tubelets only, and enough of them for the masks (no kinds: the masks are given)"
+    f, t = frames.shape[1], net.tubelet
+    works = lambda n: not kinds or _drawable(net, n, kinds, n_masks)
+    if f % t == 0 and works(f): return
+    right = next((n for n in range(-(-f//t)*t, f + 65*t, t) if works(n)), None)
+    raise ValueError(f"reward {name!r}: {f} frames; the network reads {t} frames as one token, and its masks need some to "
+                     f"see and some to guess, so give a multiple of {t}, such as {right}")
+
+
+# %% ../../nbs/rewards/vjepa.ipynb #2e220c76
 def _prepare(net, frames, resize):
     "Pixels as the network reads them; ValueError for a `resize` that gives another size"
     precise = frames.to(torch.promote_types(frames.dtype, torch.float32))
@@ -254,7 +264,7 @@ def vjepa_reward(
     if masks is not None: _check_masks(masks)
     elif n_masks < 1: raise ValueError(f"n_masks={n_masks}: at least one mask is needed")
     def vjepa(frames, prompts):
-        _check_clip(name, frames, net)
+        _check_clip(name, frames, net, None if masks else kinds, n_masks)
         clip = _prepare(net, frames, resize)
         grid = net.grid(clip)
         drawn = masks or multiblock_masks(grid, n_masks, kinds, generator or torch.Generator().manual_seed(seed))

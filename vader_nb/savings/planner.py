@@ -7,6 +7,7 @@ __all__ = ['FULL_SIZE', 'ROWS', 'full_size', 'full_size_reward', 'dry_model', 'l
            'make_plan', 'advice']
 
 # %% ../../nbs/savings/planner.ipynb #afa32f8e
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -129,6 +130,11 @@ class Device:
     speed: float = 25e12        # operations a second that a network really reaches; 25e12 suits a T4 in float16
     bus: float = 10e9           # bytes a second between device and main memory
     reserve: float = 700e6      # bytes for the CUDA context, workspaces and what is lost between blocks; an assumption
+
+    def __post_init__(self):
+        for k in ("vram", "speed", "bus"):
+            if not 0 < getattr(self, k) < math.inf: raise ValueError(f"{k}={getattr(self, k):g}: must be above 0")
+        if not 0 <= self.reserve < math.inf: raise ValueError(f"reserve={self.reserve:g}: must be 0 or more")
 
 def seconds(dry: DryStep,
             tricks,                     # names of `TRICKS`

@@ -4,23 +4,26 @@
 
 # %% auto #0
 __all__ = ['NONE', 'EXACT', 'FAST', 'SAVINGS', 'Savings', 'encode_once', 'guidance_at', 'carry_over', 'one_sided',
-           'sample_thriftily', 'renoise', 'Kept', 'ThriftyRollout', 'rollout', 'averaged', 'attention_broadcast']
+           'sample_thriftily', 'renoise', 'Kept', 'ThriftyRollout', 'rollout', 'averaged', 'rehearse',
+           'attention_broadcast']
 
 # %% ../../nbs/savings/rollout.ipynb #d35e8149
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Callable
 
 import torch
-from diffusers import EulerDiscreteScheduler, PyramidAttentionBroadcastConfig, apply_pyramid_attention_broadcast
+from diffusers import PyramidAttentionBroadcastConfig, apply_pyramid_attention_broadcast
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..lora import folded
 from ..pipeline import Condition, VideoPipeline
-from ..private import remove_hook
+from ..private import memory_of, remove_hook
 from ..prompts import prompt_key
-from ..sampling import GradStep, Rollout, explicit, plan_sampling, sampler_settings
+from ..sampling import GradStep, Rollout, explicit, plan_sampling, sampler_settings, start_noise
+from ..schedulers import begin_at, level, noised, scale_input, solver_start, step_of, take_step
 
 # %% ../../nbs/savings/rollout.ipynb #4a4efb48
 @dataclass(frozen=True)
@@ -74,12 +77,6 @@ def guidance_at(i: int,                         # index of a step
     return scale if interval[0] <= i/num_steps < interval[1] else 1.
 
 # %% ../../nbs/savings/rollout.ipynb #c135c2af
-def _level(scheduler, t):
-    "Share of signal (alpha bar) at a timestep, and the factor that brings latents to unit variance"
-    if not isinstance(scheduler, EulerDiscreteScheduler): return scheduler.alphas_cumprod[t], 1.
-    a = 1/(scheduler.sigmas[(scheduler.timesteps == t).nonzero()[0, 0]]**2 + 1)
-    return a, a.sqrt()
-
 def carry_over(scheduler,            # of the pipeline
                pred: torch.Tensor,   # made at `x`, `t`
                x: torch.Tensor,      # latents (B, C, f, h, w)
@@ -88,10 +85,10 @@ def carry_over(scheduler,            # of the pipeline
               ) -> torch.Tensor:     # of the shape of `pred`
     "A prediction for use at another step: as it is, but a v-prediction becomes the v of the same x0 and noise"
     if getattr(scheduler.config, "prediction_type", "") != "v_prediction": return pred
-    (a, scale), (a_now, _) = _level(scheduler, t), _level(scheduler, t_now)
-    x0 = a.sqrt()*scale*x - (1 - a).sqrt()*pred
-    eps = a.sqrt()*pred + (1 - a).sqrt()*scale*x
-    return a_now.sqrt()*eps - (1 - a_now).sqrt()*x0
+    (signal, noise, scale), now = (level(scheduler, step_of(scheduler, when)) for when in (t, t_now))
+    x0 = signal*scale*x - noise*pred
+    eps = signal*pred + noise*scale*x
+    return now[0]*eps - now[1]*x0
 
 # %% ../../nbs/savings/rollout.ipynb #1809750d
 def _check_start(start, num_steps, first):
@@ -121,26 +118,29 @@ def sample_thriftily(pipe: VideoPipeline,  # any pipeline of the protocol
                      generator=None,  # of the sampler's noise (eta > 0); one, or a list of one a video
                      select_generator=None,  # of a random selection
                      trace: list | None = None,  # gets a `GradStep` for each step that carries gradient
-                     start: int = 0,  # first step to do
+                     start: int | GradStep = 0,  # first step to do; a `GradStep`: with what the scheduler knew there
                      **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
                     ) -> torch.Tensor:  # x_0, latents (B, C, f, h, w)
     "`sample_latents`, with what saves work"
     plan = plan_sampling(pipe, grad_steps, generator, select_generator, **settings)
+    begin, memory = (start.index, start.memory) if isinstance(start, GradStep) else (start, None)
     n, last = len(plan.timesteps), None
     first = min(plan.grad_steps, default=n)                 # the prefix ends here
     denoise = pipe.denoise if savings.unconditional_gradient else partial(one_sided, pipe)
-    _check_start(start, n, first)
+    _check_start(begin, n, first)
+    begin_at(pipe.scheduler, begin, memory)
     with ExitStack() as stack:
-        for context in savings.prefix if first > start else (): stack.enter_context(context(pipe))
-        for i, t in enumerate(plan.timesteps[start:], start):
+        for context in savings.prefix if first > begin else (): stack.enter_context(context(pipe))
+        for i, t in enumerate(plan.timesteps[begin:], begin):
             if i == first: stack.close()
             scale = guidance_at(i, n, plan.guidance_scale, savings.guidance_interval)
             with torch.set_grad_enabled(i in plan.grad_steps):
-                if i < first and (i - start) % savings.reuse: pred = carry_over(pipe.scheduler, *last, t)
+                if i < first and (i - begin) % savings.reuse: pred = carry_over(pipe.scheduler, *last, t)
                 else: pred = denoise(latents, t, cond, scale)
-            if trace is not None and i in plan.grad_steps: trace.append(GradStep(i, latents, t, pred, scale))
+            if trace is not None and i in plan.grad_steps:
+                trace.append(GradStep(i, latents, t, pred, scale, memory_of(pipe.scheduler) if i == first else None))
             last = pred, latents, t
-            latents = pipe.scheduler.step(pred, t, latents, **plan.step_options).prev_sample
+            latents = take_step(pipe.scheduler, pred, t, latents, **plan.step_options)
     return latents
 
 # %% ../../nbs/savings/rollout.ipynb #5599acd3
@@ -153,7 +153,7 @@ def renoise(pipe: VideoPipeline,    # its scheduler says how noisy the step is
     "Fresh noise of the level of a step on clean latents (Eq. 1), as DRaFT-LV does"
     pipe.scheduler.set_timesteps(sampler_settings(pipe, **settings).num_inference_steps)
     noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
-    return pipe.scheduler.add_noise(latents, noise, pipe.scheduler.timesteps[step:step + 1].expand(len(latents)))
+    return noised(pipe.scheduler, latents, noise, step)
 
 # %% ../../nbs/savings/rollout.ipynb #4f1deaf0
 @dataclass
@@ -161,12 +161,17 @@ class Kept:
     "What a rollout leaves for further updates on its batch"
     cond: Condition             # of the batch
     x0: torch.Tensor            # clean latents (B, C, f, h, w), detached
-    x_t: torch.Tensor           # what the first step with gradient started from, detached
+    first: GradStep             # the first step with gradient: its latents, detached, and what the scheduler knew
     steps: list[int]            # the steps that carried gradient
     num_steps: int              # of how many
 
     @property
     def were_last(self): return self.steps == list(range(self.steps[0], self.num_steps))
+
+def _kept(out, num_steps):
+    "What a rollout leaves, without its graph"
+    first = out.steps[0]._replace(latents=out.steps[0].latents.detach(), pred=None)
+    return Kept(out.cond, out.latents.detach(), first, [s.index for s in out.steps], num_steps)
 
 # %% ../../nbs/savings/rollout.ipynb #9ef7f45b
 def _steps(pipe, cond, x, savings, grad_steps, batch, settings, start=0):
@@ -177,9 +182,11 @@ def _steps(pipe, cond, x, savings, grad_steps, batch, settings, start=0):
 
 def _again(pipe, batch, savings, kept, settings):
     "The steps with gradient once more: from fresh noise around the same clean latents, or from the same noisy ones"
-    x, T = kept.x_t, settings.get("num_inference_steps")
-    if savings.fresh_noise: x = renoise(pipe, kept.x0, kept.steps[0], batch.generators, num_inference_steps=T)
-    return _steps(pipe, kept.cond, x, savings, explicit(kept.steps), batch, settings, kept.steps[0])
+    x, start, T = kept.first.latents, kept.first, settings.get("num_inference_steps")
+    if savings.fresh_noise:
+        start = solver_start(pipe.scheduler, kept.steps[0])
+        x = renoise(pipe, kept.x0, start, batch.generators, num_inference_steps=T)
+    return _steps(pipe, kept.cond, x, savings, explicit(kept.steps), batch, settings, start)
 
 # %% ../../nbs/savings/rollout.ipynb #a2876454
 class ThriftyRollout:
@@ -191,11 +198,10 @@ class ThriftyRollout:
         kept = (batch.cache or {}).get("rollout")
         if kept and kept.were_last: return _again(pipe, batch, self.savings, kept, settings)
         cond = self.encode(batch.prompts)
-        noise = pipe.init_latents(len(batch.prompts), batch.generators)
+        noise = start_noise(pipe, len(batch.prompts), batch.generators, **settings)
         out = _steps(pipe, cond, noise, self.savings, grad_steps, batch, settings)
-        if batch.cache is not None and out.steps: batch.cache["rollout"] = Kept(
-            cond, out.latents.detach(), out.steps[0].latents.detach(), [s.index for s in out.steps],
-            len(pipe.scheduler.timesteps))
+        if batch.cache is not None and out.steps:
+            batch.cache["rollout"] = _kept(out, len(pipe.scheduler.timesteps))
         return out
 
 # %% ../../nbs/savings/rollout.ipynb #e4d43d44
@@ -216,6 +222,31 @@ def averaged(loss_fn: Callable,  # batch -> (loss, metrics), whose rollout is on
         losses, metrics = zip(*[loss_fn(batch) for _ in range(draws)])
         return sum(losses)/draws, {k: sum(m[k] for m in metrics)/draws for k in metrics[0]}
     return mean
+
+# %% ../../nbs/savings/rollout.ipynb #c6917ee0
+def _stand_in(pipe):
+    "A pipeline of one number a video, with the scheduler of another"
+    def denoise(x, t, cond, scale): return 0*scale_input(pipe.scheduler, x, t)
+    def noise(batch_size, generator=None): return torch.ones(batch_size, 1, 1, 1, 1)
+    def encode(prompts): return Condition(torch.zeros(len(prompts), 1, 1), torch.zeros(len(prompts), 1, 1))
+    return SimpleNamespace(scheduler=pipe.scheduler, defaults=pipe.defaults, denoise=denoise, init_latents=noise,
+                           encode_prompt=encode)
+
+def rehearse(pipe: VideoPipeline,              # only its scheduler is used
+             savings: Savings = NONE,          # what to save
+             grad_steps: int | Callable = 1,   # K, or a selection
+             **settings):                      # num_inference_steps, guidance_scale, eta
+    "ValueError, before any work, for a scheduler that cannot do what a training with these settings will ask of it"
+    toy, g, name = _stand_in(pipe), torch.Generator().manual_seed(0), type(pipe.scheduler).__name__
+    if savings.reuse > 1 and name.startswith("EDM") and pipe.scheduler.config.prediction_type == "v_prediction":
+        raise ValueError(f"{name} weighs a velocity in its own way, which reuse={savings.reuse} does not know: reuse=1")
+    walk = ThriftyRollout(toy, replace(savings, prefix=(), cache_prompts=False))
+    again = max(savings.draws, savings.updates_per_rollout) > 1
+    batch = SimpleNamespace(prompts=["a prompt"], generators=[g], shared=g, cache={})
+    try:
+        with torch.enable_grad():
+            for _ in range(1 + again): walk(toy, batch, grad_steps, **settings)
+    except Exception as e: raise ValueError(f"{name} cannot be used with these settings: {type(e).__name__}: {e}") from e
 
 # %% ../../nbs/savings/rollout.ipynb #fd4a9850
 def attention_broadcast(skip: int = 2,  # compute the attention of every layer at one of this many steps

@@ -228,7 +228,7 @@ def save_i2v(unet: UNetSpatioTemporalConditionModel,  # trained
                                  feature_extractor=pipe.feature_extractor).save_pretrained(folder)
     shutil.rmtree(Path(folder)/"image_encoder")
     log = {part: [{k: round(v, 5) for k, v in entry.items()} for entry in entries] for part, entries in log.items()}
-    (Path(folder)/"log.json").write_text(json.dumps(log) + "\n")
+    (Path(folder)/"log.json").write_text(json.dumps(log) + "\n", encoding="utf-8")
 
 # %% ../../nbs/tiny/i2v.ipynb #03730d97
 def load_tiny_i2v(folder: str | Path | None = None,  # None: the weights in this package

@@ -225,4 +225,4 @@ def save_tiny(model: TinyModel,    # trained; its moving average is saved
     pipe = TextToVideoSDPipeline(vae=copy.deepcopy(vae).half(), text_encoder=ema["text_encoder"], unet=ema["unet"],
                                  tokenizer=model.tokenizer, scheduler=model.scheduler)
     pipe.save_pretrained(folder)
-    (Path(folder)/"log.json").write_text(json.dumps(log, indent=1) + "\n")
+    (Path(folder)/"log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")

@@ -108,5 +108,5 @@ def save_weights(model: nn.Module,    # a transformers model, or any module; rou
     if hasattr(model.half(), "save_pretrained"): model.save_pretrained(folder)
     else: save_file(model.state_dict(), folder/"model.safetensors")
     (folder/"model.safetensors").chmod(0o644)
-    if log: (folder/"log.json").write_text(json.dumps(list(log), indent=0) + "\n")
+    if log: (folder/"log.json").write_text(json.dumps(list(log), indent=0) + "\n", encoding="utf-8")
     return model.float().requires_grad_(False).eval()

@@ -150,7 +150,7 @@ def save_viclip(model: ViCLIP,       # the network; rounded to fp16 in place
                ) -> ViCLIP:          # the same network, frozen, in evaluation mode
     "Save fp16 safetensors and the sizes, for `load_viclip`"
     model = save_weights(model, folder, log)
-    (Path(folder)/"config.json").write_text(json.dumps(model.config, indent=1) + "\n")
+    (Path(folder)/"config.json").write_text(json.dumps(model.config, indent=1) + "\n", encoding="utf-8")
     return model
 
 def train_shipped_viclip(folder: str | Path,  # where to save it
