@@ -303,8 +303,9 @@ def guide(uncond:torch.Tensor,   # (B, ...) prediction without the prompt (or fo
 def log_prob(sample:torch.Tensor,  # (B, ...) a sample, e.g. Step.prev_sample (detach it for a policy gradient)
              mean:torch.Tensor,    # (B, ...) Step.mean
              std,                  # Step.std, > 0: one number or (B, 1, ...)
+             summed:bool=False,    # the density itself, a sum over the elements; False: their mean, as DDPO takes it
             )->torch.Tensor:       # (B,)
-    "Log-density of a normal, summed over all but the batch; `ValueError` for a deterministic step (std 0)"
+    "Log-density of a normal, one number a sample; `ValueError` for a deterministic step (std 0)"
     _check_like(sample, mean, "sample", "mean")
     sample, mean = _full(sample), _full(mean)
     std = torch.as_tensor(std, dtype=mean.dtype, device=mean.device)
@@ -312,4 +313,4 @@ def log_prob(sample:torch.Tensor,  # (B, ...) a sample, e.g. Step.prev_sample (d
         raise ValueError("std is not positive: a deterministic step has no density; use eta > 0 "
                          "and leave out the last step, whose std is 0")
     each = -((sample-mean)/std)**2/2 - std.log() - math.log(math.tau)/2
-    return each.flatten(1).sum(1)
+    return each.flatten(1).sum(1) if summed else each.flatten(1).mean(1)
