@@ -58,7 +58,9 @@ def template(tmp_path_factory):
     (root/'vader_nb'/'weights').mkdir(parents=True)
     (nbs/'core').mkdir(parents=True)
     (nbs/'book.yml').write_text(BOOK)
-    for n in ('settings.ini', '_quarto.yml', 'CHANGELOG.md', 'nbs/nbdev.yml', 'nbs/styles.css'):
+    for n in ('settings.ini', '_quarto.yml', 'CHANGELOG.md', 'nbs/nbdev.yml', 'nbs/styles.css', 'nbs/favicon.svg', 'nbs/preview.png',
+              'nbs/reference.qmd.py', '.github/workflows/docs.yml'):
+        (root/n).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT/n, root/n)
     (nbs/'_quarto.yml').symlink_to('../_quarto.yml')
     (root/'vader_nb'/'weights'/'config.json').write_text('{}')

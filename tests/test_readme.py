@@ -29,7 +29,11 @@ def test_edited_index(project):
 def test_new_notebook(project):
     notebook(project/'nbs'/'core'/'new.ipynb', title='New')
     edit(project/'nbs'/'book.yml', 'show]', 'show, new]')
-    assert pages.out_of_date(project) == list(pages.PAGES)
+    assert pages.out_of_date(project) == [n for n in pages.PAGES if n != 'nbs/footer.yml']
+
+def test_new_version(project):
+    edit(project/'settings.ini', 'version = ', 'version = 9')
+    assert pages.out_of_date(project) == ['nbs/footer.yml']
 
 def test_notebook_that_the_book_does_not_list(project):
     notebook(project/'nbs'/'intro.ipynb')

@@ -1,4 +1,4 @@
-"""Make what is derived from the notebooks: the sidebar, the lists in index.ipynb, the last cell of each chapter on a reading path, README.md.
+"""Make what is derived from the notebooks and settings.ini: the sidebar, the footer, the lists in index.ipynb, the last cell of each chapter on a reading path, README.md.
 
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, source
+from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, settings, source
 
 LIST, PATHS, NEXT = '## The notebooks', '## Reading paths', '**Next**: '
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
@@ -39,7 +39,16 @@ def sidebar(root):
     out = 'website:\n  sidebar:\n    contents:\n      - index.ipynb\n'
     for title, names in parts(root):
         out += f'      - section: {title}\n        contents:\n' + ''.join(f'          - {n}\n' for n in names)
-    return out
+    return out + '      - reference.qmd\n'
+
+def footer(root):
+    "footer.yml: version and licence from settings.ini, how to cite, the paper"
+    cfg = settings(root)
+    top = f'{cfg["git_url"]}/blob/{cfg["branch"]}'
+    return ('website:\n  page-footer:\n    border: true\n'
+            f'    left: "{cfg["title"]} {cfg["version"]}, [Apache licence 2.0]({top}/LICENSE)"\n'
+            f'    center: "[How to cite]({top}/CITATION.cff)"\n'
+            '    right: "After [Video Diffusion Alignment via Reward Gradients](https://arxiv.org/abs/2407.08737)"\n')
 
 def heading(path):
     "The H1 and the quoted subtitle of a notebook"
@@ -127,7 +136,7 @@ def _md(cell):
     "A notebook cell as GitHub markdown; links are relative to the top folder"
     if cell['cell_type'] == 'markdown': return LINK.sub(r'\1nbs/', source(cell))
     d, code = directives(cell)
-    if {'hide', 'default_exp'} & set(d): return ''
+    if {'hide', 'default_exp'} & set(d) or d.get('echo:') == ['false']: return ''
     code = '\n'.join(l for l in code.splitlines() if not l.startswith('#|'))
     texts = [''.join(o.get('text') or o['data'].get('text/plain', '')) for o in cell['outputs']]
     return f'```python\n{code}\n```' + ''.join(f'\n\n```\n{t.rstrip()}\n```' for t in texts)
@@ -137,7 +146,7 @@ def readme(root):
     cells = json.loads(index(root))['cells']
     return NOTE + '\n\n'.join(m for c in cells if (m := _md(c))) + '\n'
 
-PAGES = {'nbs/sidebar.yml': sidebar, 'nbs/index.ipynb': index, 'README.md': readme}
+PAGES = {'nbs/sidebar.yml': sidebar, 'nbs/footer.yml': footer, 'nbs/index.ipynb': index, 'README.md': readme}
 
 def derived(root):
     "(file, what it should hold) for every derived page; the chapters first, since the index counts their words"
@@ -148,7 +157,7 @@ def derived(root):
 
 def out_of_date(root):
     "The derived pages that differ from what the notebooks say"
-    return [n for n, made in derived(root) if (Path(root)/n).read_text(encoding='utf-8') != made]
+    return [n for n, made in derived(root) if not (Path(root)/n).exists() or (Path(root)/n).read_text(encoding='utf-8') != made]
 
 def main(argv):
     if '--check' in argv:

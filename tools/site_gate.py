@@ -14,14 +14,16 @@ from tools.notebooks import ROOT, directives, name_of, notebooks, read, settings
 # What the yml files may say: nested dicts of known keys, True for any value, a set for an enumeration
 NAV = dict(text=True, href=True, icon=True, menu=True, **{'aria-label': True})
 BOOL = {True, False}
-HTML = {'theme': True, 'css': True, 'toc': BOOL, 'toc-depth': True, 'code-copy': {True, False, 'hover'},
-        'code-fold': {True, False, 'show'}, 'keep-md': BOOL, 'html-math-method': True, 'number-sections': BOOL}
+HTML = {'theme': True, 'css': True, 'toc': BOOL, 'toc-depth': True, 'code-copy': {True, False, 'hover'}, 'code-overflow': {'wrap', 'scroll'},
+        'code-fold': {True, False, 'show'}, 'html-math-method': True, 'number-sections': BOOL,
+        'grid': {'body-width': True, 'sidebar-width': True, 'margin-width': True}}
 SITE = {'title': True, 'site-url': True, 'description': True, 'repo-branch': True, 'repo-url': True, 'favicon': True,
         'twitter-card': BOOL, 'open-graph': BOOL, 'repo-actions': True, 'page-navigation': BOOL,
-        'search': True, 'page-footer': True,
+        'search': True, 'page-footer': {'left': True, 'center': True, 'right': True, 'border': BOOL, 'background': True},
+        'image': True, 'image-alt': True, 'repo-subdir': True, 'llms-txt': BOOL,
         'navbar': {'background': True, 'search': BOOL, 'title': True, 'logo': True, 'left': [NAV], 'right': [NAV]},
-        'sidebar': {'style': {'floating', 'docked'}, 'search': BOOL, 'contents': True}}
-KEYS = {'project': {'type': {'website'}, 'output-dir': True, 'resources': True}, 'format': {'html': HTML, 'commonmark': True},
+        'sidebar': {'style': {'floating', 'docked'}, 'search': BOOL, 'collapse-level': {1, 2, 3}, 'contents': True}}
+KEYS = {'project': {'type': {'website'}, 'output-dir': True, 'resources': True}, 'format': {'html': HTML},
         'website': SITE, 'execute': {'enabled': BOOL}, 'metadata-files': True}
 THEMES = set('''default cerulean cosmo cyborg darkly flatly journal litera lumen lux materia minty morph pulse quartz
     sandstone simplex sketchy slate solar spacelab superhero united vapor yeti zephyr'''.split())
@@ -41,9 +43,17 @@ def _yml(path): return yaml.safe_load(path.read_text(encoding='utf-8')) or {}
 
 def prose(nb):
     "The markdown of `nb` without code, where nothing is a link, a reference or a div"
-    text = '\n\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'markdown')
+    return without_code('\n\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'markdown'))
+
+def without_code(text):
+    "Markdown without its code and comments"
     text = re.sub(r'^( *)(`{3,}|~{3,}).*?^\1\2 *$', '', text, flags=re.M | re.S)
     return re.sub(r'(`+).+?\1', '', re.sub(r'<!--.*?-->', '', text, flags=re.S))
+
+def links_in(text):
+    "The targets of the links and pictures in markdown without code"
+    found = re.findall(r'\]\(<?([^)\s>]+)>?(?: +"[^"]*")?\)', text)
+    return found + re.findall(r'<(?:img|a|video|source)\s[^>]*?(?:src|href)="([^"]+)"', text)
 
 def configs(root):
     "_quarto.yml and the files that it includes: (name, contents)"
@@ -80,18 +90,107 @@ def config_targets(root):
         navbar, theme = site.get('navbar', {}), html.get('theme', {})
         found = d.get('metadata-files', []) + _targets(navbar.get('left', []) + navbar.get('right', []))
         found += _targets(site.get('sidebar', {}).get('contents', []))
-        found += [t for t in (html.get('css'), navbar.get('logo'), site.get('favicon')) if t]
-        faults += [f'{name}: no file {t!r}' for t in found if not re.match('https?:', t) and not (nbs/t).is_file()]
+        found += [t for t in (html.get('css'), navbar.get('logo'), site.get('favicon'), site.get('image')) if t] + d.get('project', {}).get('resources', [])
+        faults += [f'{name}: no file {t!r}' for t in found if not re.match('https?:', t) and not _made(nbs/t)]
         themes = theme.values() if isinstance(theme, dict) else [theme]
         faults += [f'{name}: unknown theme {t!r}' for t in themes if t not in THEMES and not (nbs/str(t)).is_file()]
     return faults
 
+def _made(path):
+    "Is the file there, or the script that prints it when nbdev makes the pages?"
+    return path.is_file() or path.with_name(f'{path.name}.py').is_file()
+
+# What the site has to have, and why
+NEEDED = [('format/html/grid/body-width', lambda v: int(str(v).removesuffix('px')) >= 900, 'code of 100 characters is cut on a narrower page'),
+          ('format/html/code-overflow', lambda v: v == 'wrap', 'a line that cannot be broken would be cut'),
+          ('website/repo-actions', lambda v: v == ['edit', 'source', 'issue'], 'a reader edits a page, sees its source, files an issue'),
+          ('website/repo-subdir', lambda v: v == 'nbs', 'the links to edit a page lead into nbs'),
+          ('website/llms-txt', lambda v: v is True, 'the text of the pages for language models'),
+          ('website/sidebar/collapse-level', lambda v: v == 1, 'only the part that one reads stands open'),
+          ('website/favicon', bool, 'a sign of its own'), ('website/image', bool, 'a picture for those who link to the site'),
+          ('website/image-alt', bool, 'what that picture shows'),
+          ('website/navbar/left', lambda v: [x['text'] for x in v] == ['Learn', 'Reference', 'Paper'], 'the three ways in'),
+          ('website/page-footer/left', lambda v: 'LICENSE' in v, 'version and licence'), ('website/page-footer/center', bool, 'how to cite'),
+          ('website/page-footer/right', lambda v: 'arxiv.org' in v, 'the paper')]
+
+def needed(root):
+    "The site has what its readers need: width, actions, footer, ..."
+    everything, faults = {}, []
+    for _, d in configs(root): everything = _merged(everything, d)
+    for path, fine, why in NEEDED:
+        value = everything
+        for key in path.split('/'): value = value.get(key) if isinstance(value, dict) else None
+        if value is None or not fine(value): faults.append(f'{path}: {value!r} ({why})')
+    return faults
+
+def _merged(a, b): return {k: _merged(a[k], b[k]) if isinstance(a.get(k), dict) and isinstance(b.get(k), dict) else b.get(k, a.get(k)) for k in {**a, **b}}
+
+# What the stylesheet has to say: (selector, declarations)
+RULES = [(r'pre\.sourceCode', r'font-size: \.8rem'), (r'\.math\.display', 'overflow-x: auto'), ('main table', 'overflow-x: auto'), (r'\.quarto-dark \.plot img', 'filter:')]
+
+def styles(root):
+    "Code is small enough, formulas and tables scroll by themselves on a phone, plots suit the dark theme"
+    css = re.sub(r'/\*.*?\*/', '', (Path(root)/'nbs'/'styles.css').read_text(encoding='utf-8'), flags=re.S)
+    blocks = re.findall(r'([^{}]+)\{([^{}]*)\}', css)
+    return [f'styles.css: no {says!r} for {what!r}' for what, says in RULES
+            if not any(re.search(what + r'(?![\w:(.-])', s) and says.replace('\\', '') in body for s, body in blocks)]
+
+def hidden_outputs(root):
+    "A hidden cell is left out of the site with its outputs: one whose output is to be seen says `echo: false`"
+    return [f'{name_of(p, root)}: cell {i}: its output is hidden with it: write #| echo: false' for p, nb in _nbs(root) for i, c in enumerate(nb['cells'])
+            if c['cell_type'] == 'code' and c['outputs'] and 'hide' in directives(c)[0]]
+
+def part_names(root):
+    "No chapter is named as its part"
+    book = _yml(Path(root)/'nbs'/'book.yml')
+    return [f'{p["folder"]}/{c}.ipynb: named as its part, {p["title"]}' for p in book['parts'] for c in p['chapters']
+            if source(read(Path(root)/'nbs'/p['folder']/f'{c}.ipynb')['cells'][0]).split('\n')[0].strip('# ').lower() == p['title'].lower()]
+
+def _shows(cell):
+    "Does a cell show a picture or a video?"
+    data = [o.get('data', {}) for o in cell.get('outputs', [])]
+    return any('image/png' in d or 'image/jpeg' in d or re.search('<(?:img|video)', ''.join(d.get('text/html', ''))) for d in data)
+
+def pictures(root):
+    "Every picture says what it shows (alt), and has a caption and a label to refer to"
+    faults = []
+    for p, nb in _nbs(root):
+        for i, c in enumerate(nb['cells']):
+            given = {m[1]: m[2].strip() for m in re.finditer(r'^#\| *([\w-]+): *(.*)$', source(c), re.M)} if c['cell_type'] == 'code' and _shows(c) else None
+            if given is None: continue
+            faults += [f'{name_of(p, root)}: cell {i}: a picture without #| {k}:' for k in ('label', 'fig-cap', 'fig-alt') if len(given.get(k, '').strip('"')) < 3]
+            if given.get('label', 'fig-').startswith('fig-') is False: faults.append(f'{name_of(p, root)}: cell {i}: label {given["label"]} does not begin with fig-')
+        faults += [f'{name_of(p, root)}: a picture without alt text: {m}' for m in re.findall(r'!\[\]\([^)]*\)|<img(?![^>]*\balt="[^"])[^>]*>', prose(nb))]
+    return faults
+
+def labels(root):
+    "No label stands twice in a notebook"
+    found = {p: re.findall(r'^#\| *label: *(\S+)', '\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'code'), re.M) for p, nb in _nbs(root)}
+    return [f'{name_of(p, root)}: two cells labelled {l}' for p, ls in found.items() for l in dict.fromkeys(ls) if ls.count(l) > 1]
+
+def readme_safe(root):
+    "Nothing makes README.md anew from the index: nbdev would, with another text, in every fresh clone"
+    flow = Path(root)/'.github'/'workflows'/'docs.yml'
+    faults = [f'{flow.name}: {m} writes README.md' for m in re.findall(r'nbdev_(?:docs|readme|prepare)', flow.read_text(encoding='utf-8'))]
+    name = settings(root).get('readme_nb', 'index.ipynb')
+    return faults + [f'settings.ini: readme_nb = {name}: nbdev_docs would write README.md from it'] * (Path(root)/'nbs'/name).is_file()
+
 def _slugs(nb):
-    "The anchors of a notebook's headings and its explicit identifiers"
-    text = prose(nb)
-    auto = {re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', re.sub(r'^[^a-zA-Z]+|\{.*\}', '', h)).strip().lower())
-            for h in re.findall(r'^#+ +(.+)$', text, re.M)}
-    return auto | set(re.findall(r'\{#([\w-]+)', text))
+    "The anchors of a notebook's headings and its explicit identifiers; the title, which the site takes out of the first cell, has none"
+    rest = dict(cells=nb['cells'][1:])
+    return set(slugs('\n\n'.join(source(c) for c in rest['cells'] if c['cell_type'] == 'markdown'))) | set(re.findall(r'\{#([\w-]+)', prose(rest)))
+
+def slugs(text):
+    "The identifiers that pandoc makes of the headings in `text`"
+    text = re.sub(r'^( *)(`{3,}|~{3,}).*?^\1\2 *$', '', text, flags=re.M | re.S)
+    heads = re.findall(r'^#+ +(.+?)\s*$', text, re.M)
+    return [given[1] if (given := re.search(r'\{#([\w.-]+)', h)) else slug(h) for h in heads]
+
+def slug(heading):
+    "pandoc's identifier of a heading"
+    said = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)
+    said = re.sub(r'\{[^}]*\}|[`*]|\$', '', said)
+    return re.sub(r'^[^a-zA-Z]+', '', re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', said).strip().lower())) or 'section'
 
 def _link_fault(root, path, target, slugs):
     own = BLOB.match(target)
@@ -107,10 +206,7 @@ def links(root):
     nbs, faults = _nbs(root), []
     slugs = {p: _slugs(nb) for p, nb in nbs}
     for p, nb in nbs:
-        text = prose(nb)
-        found = re.findall(r'\]\(<?([^)\s>]+)>?(?: +"[^"]*")?\)', text)
-        found += re.findall(r'<(?:img|a|video|source)\s[^>]*?(?:src|href)="([^"]+)"', text)
-        faults += [f'{name_of(p, root)}: {t}: {why}' for t in found if (why := _link_fault(root, p, t, slugs))]
+        faults += [f'{name_of(p, root)}: {t}: {why}' for t in links_in(prose(nb)) if (why := _link_fault(root, p, t, slugs))]
     return faults
 
 def crossrefs(root):
@@ -175,7 +271,7 @@ def page_names(root):
         pages.setdefault((name.parent/re.sub(r'^\d+[a-zA-Z]?_', '', name.stem)).as_posix(), []).append(name.as_posix())
     return [f'{page}.html: made by {" and ".join(names)}' for page, names in pages.items() if len(names) > 1]
 
-CHECKS = [config_keys, config_targets, links, crossrefs, divs, cell_options, heads, page_names]
+CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, labels, readme_safe]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 

@@ -1,0 +1,32 @@
+"""Links on the site from names in backticks to the places where they are defined. nbdev's own way finds any backtick in any line: inside the text of a link, where it
+makes raw text of both, and private names, for which there is no place. This one looks at what the markdown means there.
+"""
+import os, re
+from pathlib import Path
+
+# What a link must not be put into: code blocks, comments, tags, formulas, links and pictures, headings (they become entries of the page's contents)
+SKIP = r'''
+    ^(?P<fence>[ ]*(?:`{3,}|~{3,})).*?^(?P=fence)[ ]*$ | ^[ ]{4,}\S[^\n]*$ | ^\#[^\n]*$
+  | <!--.*?--> | <a\s.*?</a> | <code\b.*?</code> | </?[a-zA-Z][^<>]*> | \$\$.*?\$\$ | (?<![\\$])\$(?!\s)[^$\n]+?\$
+  | !?\[(?:[^\[\]`]|`[^`]*`|\[(?:[^\[\]`]|`[^`]*`)*\])*\](?:\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+"[^"]*")?\)|\[[^\]]*\]|\{[^}]*\})
+'''
+TOKEN = re.compile(rf'(?P<skip>{SKIP})|(?<!`)(?P<tick>`+)(?!`)(?P<code>.+?)(?<!`)(?P=tick)(?!`)', re.M | re.S | re.X)
+NAME = re.compile(r'([A-Za-z][\w.]*)(\(\))?')
+
+
+def chosen(name, page, index, imported=()):
+    "The definition that `name` means on a page: its own, the one that it imports, or the only one; None otherwise"
+    found = index.get(name, [])
+    for of in ([d for d in found if d.notebook == page], [d for d in found if (d.module, name.split('.')[0]) in imported], found):
+        if len({(d.notebook, d.anchor) for d in of}) == 1 or of and of[0].notebook == page: return of[0]
+    return None
+
+def linkify(text, page, index, imported=()):
+    "The markdown `text` of the notebook `page` with links from names in backticks; `imported`: (module, name) of what its cells import"
+    def link(m):
+        if m['skip'] is not None or m['tick'] != '`' or not (n := NAME.fullmatch(m['code'])): return m[0]
+        d = chosen(n[1], page, index, imported)
+        if d is None: return m[0]
+        to = '' if d.notebook == page else Path(os.path.relpath(d.notebook, Path(page).parent)).as_posix()
+        return f'[{m[0]}]({to}#{d.anchor})'
+    return TOKEN.sub(link, text)
