@@ -67,7 +67,7 @@ def template(tmp_path_factory):
     notebook(nbs/'index.ipynb', markdown('## The notebooks'), title='vader_nb')
     notebook(nbs/'core'/'add.ipynb', code('#| default_exp add'), code('#| export\ndef add(a, b): return a + b'),
              code('print(add(2, 2))', PRINTED))
-    notebook(nbs/'core'/'show.ipynb', markdown(PART), code('#| label: fig-one\n#| fig-cap: "One"\n1', PICTURE),
+    notebook(nbs/'core'/'show.ipynb', markdown(PART), code('#| label: fig-one\n#| fig-cap: "One"\n#| fig-alt: "A line"\n1', PICTURE),
              code('#| slow\nprint(4)', PRINTED), code('#| cuda\n1'))
     _nbdev('nbdev_export', root)
     for n, make in pages.PAGES.items(): (root/n).write_text(make(root), encoding='utf-8')
