@@ -1,0 +1,153 @@
+"The pages as they leave nbdev's processing: links, anchors, parameters, layout; each fault planted once"
+import ast
+from types import SimpleNamespace
+import pytest
+from conftest import code, edit, edit_nb, markdown
+from tools import page_gate, site_api
+from tools.notebooks import ROOT
+from tools.project_gate import _nbdev
+from tools.site_layout import WIDTH, narrow, said
+from tools.site_links import linkify
+from tools.site_procs import callout, commands, summary
+
+SETTINGS = 'settings.ini'
+DEFINED = '''#| export
+from dataclasses import dataclass
+
+def halve(number: int | None,  # what to halve; `a|b` and <i> stay as they are
+          # how many times
+          times: int = 1,
+          **more,
+         ) -> float:  # a half
+    "Half of a number | or a `quarter`, *if asked*"
+    return number/2**times
+
+def _private(): pass
+
+@dataclass
+class Halves:
+    "What came out"
+    first: float = .5  # the first
+    def both(self, n: int = 2,  # how many
+            ) -> list: return [self.first]*n
+'''
+PROSE = '''## Halves of numbers
+
+`halve` and `Halves.both()` and `Halves`, of [the chapter that has `add`](add.ipynb), [`add`](show.ipynb), `_private`, `nothing`, ``halve``, $`halve`$.
+
+| `add` | `halve`, [`halve`](add.ipynb) |
+|---|---|
+| 1 | 2 |
+
+```sh
+python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]" && .venv/bin/vader_align --out out `halve`
+```'''
+LONG = 'print(halve(number=1000000000000000, times=20), halve(number=1000000000000000, times=20), halve(number=1000000000000000))'
+REFUSED = 'test_fail(lambda: halve("a"))\ntest_fail(lambda: halve("b"))\ntest_fail(lambda: halve("c"))'
+
+
+@pytest.fixture(scope='module')
+def chapter(template, tmp_path_factory):
+    "The faultless project with a chapter that has everything"
+    import shutil
+    root = shutil.copytree(template, tmp_path_factory.mktemp('pages')/'project', symlinks=True)
+    cells = [code('import os'), markdown(PROSE), code(DEFINED), code(LONG), code(REFUSED)]
+    edit_nb(root/'nbs'/'core'/'add.ipynb', lambda nb: nb['cells'].extend(cells))
+    _nbdev('nbdev_export', root)
+    return root
+
+@pytest.fixture
+def book(chapter, tmp_path):
+    import shutil
+    return shutil.copytree(chapter, tmp_path/'book', symlinks=True)
+
+def test_pages(): assert not any(found := page_gate.faults(ROOT).values()), found
+
+def test_faultless(book): assert not any(found := page_gate.faults(book).values()), found
+
+@pytest.mark.parametrize('check, file, old, new, faults', [
+    ('definitions', SETTINGS, 'tools.site_procs:names ', '', ['no anchor for halve', 'no parameters of Halves', 'no link to the source of add']),
+    ('wide_code', SETTINGS, ' tools.site_procs:fit', '', ['code of more than 100 characters']),
+    ('wide_code', SETTINGS, 'tools.site_procs:commands ', '', ['a command of 1']),
+    ('unfolded', SETTINGS, 'tools.site_procs:fold ', '', ['not folded: Imports', 'not folded: Tests (3)']),
+    ('dead_links', 'nbs/core/add.ipynb', '## Halves of numbers', 'See [it](show.ipynb#nowhere)', ['nothing called nowhere']),
+    ('dead_links', 'nbs/core/add.ipynb', '(show.ipynb)', '(shown.ipynb)', ['shown.ipynb: no such page']),
+    ('raw_links', 'nbs/core/add.ipynb', '[`add`](show.ipynb)', '[see [`add`](show.ipynb) there](show.ipynb)', ['a link inside a link']),
+    ('private_links', 'nbs/core/add.ipynb', '[`add`](show.ipynb)', '[`_private`](show.ipynb)', ['a link from the private name _private']),
+    ('twice', 'nbs/core/add.ipynb', '## Halves of numbers', '<b id=\\"halve\\"></b>', ['two places called halve']),
+    ('page_heads', 'nbs/core/add.ipynb', 'colab-badge', 'badge', ['the page shows no badge'])])
+def test_fault(book, check, file, old, new, faults):
+    edit(book/file, old, new)
+    found = page_gate.faults(book)[check]
+    assert all(any(f in g for g in found) for f in faults) and found, found
+
+
+# Links
+
+def _named(name, notebook, module='m'): return SimpleNamespace(name=name, notebook=notebook, module=module, anchor=name.lower())
+INDEX = {'add': [_named('add', 'core/add.ipynb')], 'step': [_named('step', 'a/one.ipynb', 'one'), _named('step', 'a/two.ipynb', 'two')]}
+
+@pytest.mark.parametrize('text, linked', [
+    ('use `add` here', 'use [`add`](../core/add.ipynb#add) here'),
+    ('use `add()`', 'use [`add()`](../core/add.ipynb#add)'),
+    ('(`add`)', '([`add`](../core/add.ipynb#add))'),
+    *((same, same) for same in ('[the `add` of it](x.ipynb)', '[`add`](x.ipynb)', '![`add`](x.png)', '``add``', '`add it`', '`_add`', '`step`', '## The `add`', '<b title="`add`">', '<!-- `add` -->',
+                                '```\n`add`\n```', 'so\n\n    `add`', '$`add`$', '[a link with [brackets] and `add`](x.ipynb)', '[two\nlines, `add`](x.ipynb)'))])
+def test_links(text, linked): assert linkify(text, 'rewards/x.ipynb', INDEX) == linked
+
+def test_which_of_two():
+    assert linkify('`step`', 'a/two.ipynb', INDEX) == '[`step`](#step)'
+    assert linkify('`step`', 'b/x.ipynb', INDEX, {('one', 'step')}) == '[`step`](../a/one.ipynb#step)'
+
+
+# Parameters
+
+def test_parameters():
+    f, c = [n for n in ast.parse(DEFINED).body if getattr(n, 'name', '') in ('halve', 'Halves')]
+    rows = [(r.name, r.type, r.default, r.said) for r in site_api.parameters(f, DEFINED)]
+    assert rows == [('number', 'int | None', '', 'what to halve; `a|b` and <i> stay as they are'), ('times', 'int', '1', 'how many times'), ('**more', '', '', ''),
+                    ('returns', 'float', '', 'a half')]
+    assert [(r.name, r.default, r.said) for r in site_api.parameters(c, DEFINED)] == [('first', '.5', 'the first')]
+    table = site_api.table(site_api.parameters(f, DEFINED))
+    assert '<code>int | None</code>' in table and '<code>a|b</code> and &lt;i&gt; stay' in table
+
+def test_a_method_that_is_patched_in():
+    node = ast.parse('@patch\ndef encode(self: Model, x): pass').body[0]
+    assert site_api.title(node) == 'Model.encode'
+
+def test_reference():
+    text = site_api.reference(ROOT)
+    assert '## `vader_nb.methods.vader`' in text and '- [`align`](methods/vader.ipynb#align): ' in text
+    assert site_api.markdown('a | b of `x|y`, *not* <i>') == r'a \| b of `x|y`, \*not\* \<i\>'
+
+def test_anchors_of_a_page_differ():
+    by_page = {}
+    for d in (d for ds in site_api.index(ROOT).values() for d in ds): by_page.setdefault(d.notebook, []).append(d.anchor)
+    assert all(len(a) == len(set(a)) for a in by_page.values())
+
+
+# Layout
+
+@pytest.mark.parametrize('text', [
+    LONG, f'x = 1  # {"a long comment " * 9}', f'if True: {LONG}', 'a = 1; ' * 20 + 'b = 2', f'raise ValueError(f"{{x}} {"word " * 25}")', 'a, b = ' + ', '.join(['something'] * 14),
+    f'def f():\n    "{"A docstring that goes on " * 5}"\n    return 1', 'from os import ' + ', '.join(f'name_{i}' for i in range(16))])
+def test_narrow(text):
+    made = narrow(text)
+    assert made != text and max(map(len, made.split('\n'))) <= WIDTH and said(made) == said(text) != said('x')
+    assert narrow(made) == made
+
+@pytest.mark.parametrize('text', ['short = 1', 'x = """' + 'a ' * 80 + '"""', '%pip install ' + 'x ' * 80, 'x = ' + 'a' * 120])
+def test_what_stays(text): assert narrow(text) == text
+
+def test_commands():
+    cell = SimpleNamespace(cell_type='markdown', source=PROSE)
+    commands(cell)
+    assert 'python3 -m venv .venv &&\n    .venv/bin/pip install' in cell.source and max(map(len, cell.source.split('```sh')[1].split('\n'))) <= WIDTH
+
+def test_callout():
+    cell = SimpleNamespace(cell_type='markdown', source='Text.\n\n> **Pitfall.** Do not\n> do it.\n\n> A quotation.')
+    callout(cell)
+    assert cell.source == 'Text.\n\n::: {.callout-warning title="Pitfall"}\nDo not\ndo it.\n:::\n\n> A quotation.'
+
+@pytest.mark.parametrize('text, under', [('import os\nfrom sys import path', 'Imports'), (REFUSED, 'Tests (3)'), ('test_fail(f)', None), ('x = 1', None), ('import os\nx = os.sep\nprint(x)', None)])
+def test_folds(text, under): assert summary(ast.parse(text)) == under
