@@ -90,6 +90,7 @@ INDEX = {'add': [_named('add', 'core/add.ipynb')], 'step': [_named('step', 'a/on
 @pytest.mark.parametrize('text, linked', [
     ('use `add` here', 'use [`add`](../core/add.ipynb#add) here'),
     ('use `add()`', 'use [`add()`](../core/add.ipynb#add)'),
+    ('[`add`](../core/add.ipynb)', '[`add`](../core/add.ipynb#add)'),
     ('(`add`)', '([`add`](../core/add.ipynb#add))'),
     *((same, same) for same in ('[the `add` of it](x.ipynb)', '[`add`](x.ipynb)', '![`add`](x.png)', '``add``', '`add it`', '`_add`', '`step`', '## The `add`', '<b title="`add`">', '<!-- `add` -->',
                                 '```\n`add`\n```', 'so\n\n    `add`', '$`add`$', '[a link with [brackets] and `add`](x.ipynb)', '[two\nlines, `add`](x.ipynb)'))])
@@ -110,6 +111,11 @@ def test_parameters():
     assert [(r.name, r.default, r.said) for r in site_api.parameters(c, DEFINED)] == [('first', '.5', 'the first')]
     table = site_api.table(site_api.parameters(f, DEFINED))
     assert '<code>int | None</code>' in table and '<code>a|b</code> and &lt;i&gt; stay' in table
+
+def test_options_of_a_command():
+    code = 'class Options:\n    out: str | None = option("out", "where it \\"writes\\"")'
+    row, = site_api.parameters(ast.parse(code).body[0], code)
+    assert (row.name, row.type, row.default, row.said) == ('out', 'str | None', '"out"', 'where it "writes"')
 
 def test_a_method_that_is_patched_in():
     node = ast.parse('@patch\ndef encode(self: Model, x): pass').body[0]

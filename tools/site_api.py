@@ -84,8 +84,10 @@ def _said(found, node, end):
 
 def _row(code, node, name, type_=None, default=None):
     def spelt(n): return ' '.join((ast.get_source_segment(code, n) or '').split()) if n else ''
-    end = max(n.end_lineno for n in (node, type_, default) if n is not None)
-    return SimpleNamespace(name=name, type=spelt(type_), default=spelt(default), said=_said(comments(code), node, end))
+    end, said = max(n.end_lineno for n in (node, type_, default) if n is not None), ''
+    if isinstance(default, ast.Call) and getattr(default.func, 'id', '') == 'option' and len(default.args) == 2 and isinstance(default.args[1], ast.Constant):  # an option of a command: default and help
+        default, said = default.args[0], default.args[1].value
+    return SimpleNamespace(name=name, type=spelt(type_), default=spelt(default), said=said or _said(comments(code), node, end))
 
 def _arguments(node, code):
     "The arguments of a function, without self"
@@ -133,7 +135,8 @@ def signature(node, code, found, root=ROOT):
     for m in methods(node):
         own = found[f'{node.name}.{m.name}']
         out += f'<p id="{own.anchor}" class="method">{_code(own.name)} {text(own.doc)}</p>\n'
-        if rows := parameters(m, code): out += table(rows)
+        rows = parameters(m, code)
+        if any(r.said or r.type for r in rows): out += table(rows)
     return out + f'<p><a href="{source_url(d, root)}">[source]</a></p>\n</details>'
 
 

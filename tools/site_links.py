@@ -11,6 +11,7 @@ SKIP = r'''
   | !?\[(?:[^\[\]`]|`[^`]*`|\[(?:[^\[\]`]|`[^`]*`)*\])*\](?:\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+"[^"]*")?\)|\[[^\]]*\]|\{[^}]*\})
 '''
 TOKEN = re.compile(rf'(?P<skip>{SKIP})|(?<!`)(?P<tick>`+)(?!`)(?P<code>.+?)(?<!`)(?P=tick)(?!`)', re.M | re.S | re.X)
+OWN = re.compile(r'\[(`([A-Za-z][\w.]*)(?:\(\))?`)\]\(([^)#:]+\.ipynb)\)')
 NAME = re.compile(r'([A-Za-z][\w.]*)(\(\))?')
 
 
@@ -23,7 +24,13 @@ def chosen(name, page, index, imported=()):
 
 def linkify(text, page, index, imported=()):
     "The markdown `text` of the notebook `page` with links from names in backticks; `imported`: (module, name) of what its cells import"
+    def placed(m):
+        "A link from a name to the chapter that defines it leads to the definition"
+        here = os.path.normpath(Path(page).parent/m[3])
+        found = [d for d in index.get(m[2], []) if d.notebook == here]
+        return f'[{m[1]}]({"" if here == page else m[3]}#{found[0].anchor})' if found else m[0]
     def link(m):
+        if m['skip'] is not None and (own := OWN.fullmatch(m['skip'])): return placed(own)
         if m['skip'] is not None or m['tick'] != '`' or not (n := NAME.fullmatch(m['code'])): return m[0]
         d = chosen(n[1], page, index, imported)
         if d is None: return m[0]
