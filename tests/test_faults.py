@@ -165,7 +165,7 @@ def test_one_api_assumed_of_all_schedulers(name):
                 loss_fn, found = loss_of(pipe, savings, K=K), []
                 for _ in range(2):
                     batch = batch_at(PROMPTS, 0, 2)
-                    found.append([gradient(pipe, loss_fn, batch) for _ in range(2)])        # two updates of one rollout
+                    found.append([gradient(pipe, loss_fn, batch) for _ in range(savings.updates_per_rollout)])
                 for (a, drift), (b, _) in zip(*found):
                     assert torch.equal(a, b) and a.isfinite().all() and a.abs().max() > 0 and drift['drift'].abs().max() == 0, (way, K)
 

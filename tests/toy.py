@@ -53,8 +53,8 @@ def _flow(name): return lambda prediction: getattr(diffusers, f'{name}Scheduler'
 BETAS = dict(beta_schedule='scaled_linear', beta_start=.00085, beta_end=.012)
 KEPT = dict(BETAS, clip_sample=False)
 SCHEDULERS = dict(     # name -> prediction type -> scheduler
-    ddim=_of('DDIM', **KEPT), ddpm=_of('DDPM', **KEPT), ddim_parallel=_of('DDIMParallel', **KEPT), pndm=_of('PNDM', **BETAS),
-    plms=_of('PNDM', skip_prk_steps=True, **BETAS), euler=_of('EulerDiscrete', **BETAS),
+    ddim=_of('DDIM', **KEPT), ddpm=_of('DDPM', **KEPT), ddim_parallel=_of('DDIMParallel', **KEPT), pndm=_of('PNDM', steps_offset=1, **BETAS),
+    plms=_of('PNDM', skip_prk_steps=True, steps_offset=1, **BETAS), euler=_of('EulerDiscrete', **BETAS),
     euler_leading=_of('EulerDiscrete', timestep_spacing='leading', use_karras_sigmas=True, **BETAS),
     euler_ancestral=_of('EulerAncestralDiscrete', **BETAS), heun=_of('HeunDiscrete', **BETAS), kdpm2=_of('KDPM2Discrete', **BETAS),
     kdpm2_ancestral=_of('KDPM2AncestralDiscrete', **BETAS), dpm=_of('DPMSolverMultistep', **BETAS),

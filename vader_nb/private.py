@@ -159,15 +159,19 @@ def counted(scheduler,  # one that counts its steps
         for k in told: there.pop(k, None)
         there.update(found)
 
+def _copied(v):
+    "A list or a tensor that later steps will not change"
+    return [_copied(x) for x in v] if isinstance(v, list) else v.clone() if isinstance(v, torch.Tensor) else v
+
 def memory_of(scheduler) -> dict:
     "All that a scheduler knows between two steps, to be put back with `remember`"
-    return {k: list(v) if isinstance(v, list) else v for k, v in vars(scheduler).items()}
+    return {k: _copied(v) for k, v in vars(scheduler).items()}
 
 def remember(scheduler,
              memory: dict):  # of `memory_of`
     "Put back what a scheduler knew"
     vars(scheduler).clear()
-    vars(scheduler).update({k: list(v) if isinstance(v, list) else v for k, v in memory.items()})
+    vars(scheduler).update({k: _copied(v) for k, v in memory.items()})
 
 # %% ../nbs/core/private.ipynb #74a3f8eb
 def clip_image_processor() -> type:

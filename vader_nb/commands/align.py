@@ -49,6 +49,7 @@ class AlignOptions:
     seed: int = option(0, "of everything random; the same seed gives the same files")
     eval_train: int = option(24, "training prompts to evaluate on, before and after; 0 for none")
     eval_test: int = option(96, "held-out prompts to evaluate on, before and after; 0 for none")
+    eval_batch_size: int | None = option(None, "videos at a time in evaluation; as in a micro-batch if not given")
     diversity_prompts: int = option(5, "held-out prompts whose diversity is measured; 0 for none")
     diversity_seeds: int = option(6, "videos of each of them")
     checkpoint: str | None = option(None, "file to resume from and save to; default: in --out, removed at the end")
@@ -95,7 +96,7 @@ def groups_of(a: AlignOptions,
 def _train_and_test(a):
     "Training prompts, and the prompts to evaluate on: name -> list"
     from vader_nb.prompts import load_prompts, sample_prompts
-    check_least(a, eval_train=0, eval_test=0, diversity_prompts=0, diversity_seeds=2, samples_every=0)
+    check_least(a, eval_batch_size=1, eval_train=0, eval_test=0, diversity_prompts=0, diversity_seeds=2, samples_every=0)
     own = a.test_prompts is not None
     train = load_prompts(a.prompts, "all" if own else "train", a.n_train, a.seed)
     test = load_prompts(a.test_prompts) if own else load_prompts(a.prompts, "test", seed=a.seed)
@@ -114,7 +115,8 @@ def _callbacks(a, pipe, out, shown):
     from vader_nb.sampling import sample_videos
     calls = [Progress(desc="aligning"), JSONLog(out/"log.jsonl")]
     if a.tensorboard: calls.append(TensorBoard(out/"tensorboard"))
-    look = lambda: sample_videos(pipe, shown, a.seed, **given(a, *SAMPLER))
+    sizes = max(1, a.batch_size//a.gradient_accumulation_steps), a.reward_frames or None
+    look = lambda: sample_videos(pipe, shown, a.seed, *sizes, **given(a, *SAMPLER))
     if a.samples_every: calls.append(Samples(look, a.samples_every, out/"samples", shown))
     return tuple(calls)
 
@@ -135,8 +137,10 @@ def _evaluate(a, run, groups):
     def measure(scale, when):
         n = lambda k: a.diversity_prompts if k == "held_out" else 0
         with lora_scale(run.pipe, scale):
-            return {k: evaluate(run.pipe, run.reward, p, a.seed, 16, n(k), a.diversity_seeds, progress=f"{k}, {when}",
-                                **asdict(run.sampler)) for k, p in groups.items()}
+            sizes = dict(batch_size=a.eval_batch_size or run.batch_size, decode_frames=run.decode_frames)
+            return {k: evaluate(run.pipe, run.reward, p, a.seed, diversity_prompts=n(k), progress=f"{k}, {when}",
+                                diversity_seeds=a.diversity_seeds, **sizes, **asdict(run.sampler))
+                    for k, p in groups.items()}
     return measure(0., "before"), measure(1., "after")
 
 # %% ../../nbs/commands/align.ipynb #b0e6d9d2
@@ -185,6 +189,12 @@ Made by `vader_align{' ' * bool(words)}{words}` (vader_nb). All options are in `
 """
 
 # %% ../../nbs/commands/align.ipynb #8a08dc0a
+def _check_all(a, groups, pipe, reward, prompts):
+    "Refuse, before any work, what a scorer or the encoder cannot read, also where it is needed only afterwards"
+    from vader_nb.methods.vader import check_alignment
+    unique = list(dict.fromkeys(prompts))
+    check_alignment(pipe, reward, unique, groups["method"], groups["savings"], **given(a, *SAMPLER))
+
 def run_align(a: AlignOptions):  # of the command
     "The work of `vader_align`; what it computes is on disk before anything that can fail comes after it"
     from vader_nb.models.load import load_pipeline
@@ -194,6 +204,7 @@ def run_align(a: AlignOptions):  # of the command
     train, prompts, shown = _train_and_test(a)
     pipe = load_pipeline(a.model, dtype=a.dtype, device=a.device)
     if hasattr(pipe, "device"): reward.to(pipe.device)
+    _check_all(a, groups, pipe, reward, [*train, *shown, *(p for group in prompts.values() for p in group)])
     with out_folder(a.out) as out:
         run = _run_align(a, groups, pipe, reward, train, shown, out)
         run.save(out, shown, a.seed)

@@ -97,7 +97,7 @@ def check_alignment(pipe: VideoPipeline,  # base model
     s, K = sampler_settings(pipe, **settings), method.grad_steps
     if isinstance(K, int) and not 1 <= K <= s.num_inference_steps: raise ValueError(
         f"grad_steps={K} with num_inference_steps={s.num_inference_steps}: K must be from 1 to the number of steps")
-    choose_frames(pipe.num_frames, method.reward_frames)
+    choose_frames(pipe.num_frames, method.reward_frames, torch.Generator())
     rehearse(pipe, savings, K, **settings)
     _try_prompts(pipe, prompts)
     _try_reward(pipe, reward, prompts, method.reward_frames)
