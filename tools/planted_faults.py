@@ -14,7 +14,7 @@ The file has two parts. `tests:` module -> its tests, if not its chapter. `fault
   same    why this change changes nothing: such an entry is not run
 Results are lines of runs/planted_faults.jsonl (git ignores it), so a call goes on where the last one ended.
 """
-import argparse, ast, contextlib, hashlib, json, os, queue, shutil, signal, subprocess, sys, tempfile, threading, time
+import argparse, ast, compileall, contextlib, hashlib, json, os, queue, shutil, signal, subprocess, sys, tempfile, threading, time
 from functools import lru_cache
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def _child(test):
         from tools.notebooks import execute
         return 0 if execute(ROOT/test) else 1
     import pytest
-    return pytest.main(['-x', '-q', '-p', 'no:cacheprovider', '--rootdir', str(ROOT), *test.split()])
+    return pytest.main(['-x', '-q', '-p', 'no:cacheprovider', '--assert=plain', '--rootdir', str(ROOT), *test.split()])
 
 def _fork(test, log, limit):
     "Run one test in a process of its own: its exit status, None if it took too long"
@@ -138,6 +138,7 @@ class Copy:
     "A copy of the project with its server"
     def __init__(self, folder):
         self.root = Path(shutil.copytree(ROOT, Path(folder)/'project', symlinks=True, ignore=LEFT_OUT))
+        for part in ('vader_nb', 'tools', 'tests'): compileall.compile_dir(self.root/part, quiet=1)     # once; the tests' processes write none
         env = {**os.environ, **OFFLINE, 'PYTHONPATH': str(self.root), 'PYTHONDONTWRITEBYTECODE': '1', 'MPLBACKEND': 'Agg'}
         env.setdefault('OMP_NUM_THREADS', '1')  # a pool of threads would not survive the fork
         self.server = subprocess.Popen([sys.executable, self.root/'tools'/'planted_faults.py', '_serve'], cwd=self.root, env=env, text=True,
