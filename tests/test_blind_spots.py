@@ -363,3 +363,423 @@ def test_console_words_and_folders(tmp_path):
     check_least(SimpleNamespace(n=1), n=1)
     with pytest.raises(ZeroDivisionError), out_folder(tmp_path): 1/0     # it was there before
     assert tmp_path.is_dir()
+
+
+# Memory and time
+
+def test_savings_rollout_what_is_evaluated_and_how():
+    from contextlib import contextmanager
+    from vader_nb.savings.rollout import Savings, rollout
+    seen = []
+    @contextmanager
+    def mark(pipe):
+        seen.append('in')
+        yield
+        seen.append('out')
+    pipe = toy(seen)
+    out = rollout(pipe, Savings(guidance_interval=(0., .5), prefix=(mark,)))(pipe, batch_of(), 1, num_inference_steps=4, guidance_scale=3.)
+    assert seen == ['in', (False, 3.), (False, 3.), (False, 1.), 'out', (True, 1.)] and out.steps[0].guidance_scale == 1
+    seen.clear()
+    rollout(pipe, Savings(reuse=2))(pipe, batch_of(), 2, num_inference_steps=6)
+    assert [g for g, _ in seen] == [False, False, True, True]      # steps 0 and 2, then 4 and 5
+
+def test_savings_rollout_further_updates():
+    from vader_nb.savings.rollout import Kept, Savings, renoise, rollout
+    def twice(fresh):
+        pipe, batch = toy(), batch_of()
+        walk = rollout(pipe, Savings(updates_per_rollout=2, fresh_noise=fresh))
+        return pipe, batch, walk, walk(pipe, batch, 2, num_inference_steps=4)
+    pipe, batch, walk, first = twice(False)
+    again = walk(pipe, batch, 2, num_inference_steps=4)
+    assert [s.index for s in again.steps] == [2, 3] and torch.equal(again.latents, first.latents)
+    pipe, batch, walk, first = twice(True)
+    other = twice(True)[1]
+    again, wanted = walk(pipe, batch, 2, num_inference_steps=4), renoise(pipe, first.latents.detach(), 2, other.generators, num_inference_steps=4)
+    assert torch.allclose(again.steps[0].latents, wanted)
+    assert [Kept(None, None, None, steps, 4).were_last for steps in ([2, 3], [1, 3])] == [True, False]
+
+def test_savings_rollout_closed_forms():
+    from diffusers import DDIMScheduler, EulerDiscreteScheduler
+    from vader_nb.pictures import ImagePrompt
+    from vader_nb.pipeline import Condition
+    from vader_nb.savings.rollout import averaged, carry_over, encode_once
+    values = iter((1., 3.))
+    loss, told = averaged(lambda b: (v := next(values), dict(m=2*v)), 2)(batch_of())
+    assert (loss, told) == (2, dict(m=4))
+    x0, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    for scheduler in (DDIMScheduler(prediction_type='v_prediction'), EulerDiscreteScheduler(prediction_type='v_prediction')):
+        scheduler.set_timesteps(4)
+        t, now = scheduler.timesteps[:2]
+        a, b = ((scheduler.alphas_cumprod[int(t)].sqrt(), (1 - scheduler.alphas_cumprod[int(t)]).sqrt()) for t in (t, now))
+        x = (a[0]*x0 + a[1]*eps)/(a[0] if isinstance(scheduler, EulerDiscreteScheduler) else 1)
+        got = carry_over(scheduler, a[0]*eps - a[1]*x0, x, t, now)
+        assert torch.allclose(got, b[0]*eps - b[1]*x0, atol=1e-3), type(scheduler)
+    class Eyes:
+        def encode_prompt(self, prompts): return Condition(*[torch.stack([p.image.mean().view(1, 1) for p in prompts])]*2)
+    twins = [ImagePrompt('dog', torch.full((3, 8, 8), v)) for v in (.25, .5)]
+    assert encode_once(Eyes())(twins).prompt_embeds.flatten().tolist() == [.25, .5]
+
+def test_savings_timing_parts(monkeypatch):
+    from vader_nb import load_reward
+    from vader_nb.lora import lora_parameters
+    from vader_nb.savings import timing
+    ticks = iter([(0, 0), (1, 1), (0, 0), (2, 2), (0, 0), (9, 9)])
+    with monkeypatch.context() as m:
+        m.setattr(timing, '_now', lambda: next(ticks))
+        assert timing.interleaved(dict(a=lambda: None), 3)['a'] == (2, 2)
+    pipe = toy()
+    with_lora(pipe)
+    parts = timing.step_parts(pipe, load_reward('green'), ['a'], 2, num_inference_steps=5)
+    before = [p.clone() for p in lora_parameters(pipe)]
+    parts.work['update']()
+    assert all(map(torch.equal, before, lora_parameters(pipe))) and parts.count['forward, folded'] == 4
+    with parts.around['forward, base model'](): assert not torch.is_grad_enabled()
+
+def test_savings_meter_counts_each_storage_once():
+    from vader_nb.savings.meter import LiveBytes, SavedBytes, _nbytes
+    x, net = torch.ones(1000, requires_grad=True), nn.Linear(1000, 7)
+    with SavedBytes() as saved: y = x.view(10, 100)*x.view(10, 100)
+    assert saved.total == 4000 and _nbytes([x, x.view(10, 100)]) == 4000
+    with SavedBytes(net) as saved: y = net(x[None])
+    assert saved.total == 4000
+    z = torch.ones(1, 1000, requires_grad=True)
+    with SavedBytes(net, offload=True, min_bytes=0) as saved: y = net(z)
+    y.sum().backward()
+    assert saved.moved == 4000 and torch.allclose(z.grad[0], net.weight.sum(0))
+    with LiveBytes(norm := nn.BatchNorm1d(10)) as live:
+        assert live.now == 4*10*4 + 8
+        big = torch.ones(1000)
+        del big
+        small = torch.ones(10)
+    assert live.peak == 168 + 4000 and live.now == 168 + 40 and len(small) == norm.num_features
+
+def test_savings_meter_the_optimiser_counts():
+    from vader_nb.savings.meter import peak_memory
+    pipe = toy()
+    params = with_lora(pipe)
+    for p in params: p.grad = torch.ones_like(p)
+    optimizer = torch.optim.Adam(params)
+    optimizer.step()
+    with peak_memory(pipe) as bare: pass
+    with peak_memory(pipe, None, optimizer) as full: pass
+    assert full.optimizer >= 2*4*sum(p.numel() for p in params) and full.peak == bare.peak + full.optimizer
+
+NO_REWARD = SimpleNamespace(networks=[], name='none')
+
+def test_savings_memory_sliced_decode_keeps_the_order():
+    from vader_nb.savings.memory import sliced_decode, use_tricks
+    pipe, z = toy(), torch.linspace(-1, 1, 4).view(1, 1, 4, 1, 1).expand(1, 3, 4, 8, 8)
+    want = pipe.decode(z, [3, 0, 2])
+    for chunk in ({}, dict(decode_chunk_size=2)):
+        vars(pipe).update(chunk)
+        with use_tricks(pipe, NO_REWARD, sliced_decode(1)): assert torch.equal(pipe.decode(z, [3, 0, 2]), want)
+
+def test_savings_memory_offloading_tells_tensors_apart():
+    from vader_nb.savings.memory import offload_graph, use_tricks
+    w, total = nn.Parameter(torch.ones(100)), 0.
+    with use_tricks(toy(), NO_REWARD, offload_graph(min_bytes=400)) as told:
+        b = torch.ones(100)
+        y = (w*b).sum()
+        b.mul_(2)                            # the same tensor with other numbers
+        y = y + (w*b).sum()
+        for i in range(5):                   # other tensors at the same address
+            c = torch.full((100,), float(i))
+            y = y + (w*c).sum()
+            del c
+    y.backward()
+    moved, = told.values()
+    assert torch.equal(w.grad, torch.full((100,), 13.)) and moved.tensors == 7 and total == 0
+
+def test_savings_memory_everything_is_put_back():
+    from vader_nb.savings.memory import _checkpointed, half_weights, replaced, text_on_cpu, use_tricks
+    pipe = toy()
+    before = [p.clone() for p in pipe.denoiser.parameters()]
+    with use_tricks(pipe, NO_REWARD, half_weights()): assert pipe.denoiser.to_q.weight.dtype == torch.bfloat16
+    assert all(map(torch.equal, before, pipe.denoiser.parameters()))
+    with replaced(thing := SimpleNamespace(x=1), x=2): assert thing.x == 2
+    assert thing.x == 1
+    class On(nn.Module):
+        _supports_gradient_checkpointing, is_gradient_checkpointing = True, True
+        def enable_gradient_checkpointing(self): self.is_gradient_checkpointing = True
+        def disable_gradient_checkpointing(self): self.is_gradient_checkpointing = False
+    with _checkpointed(net := On()): pass
+    assert net.is_gradient_checkpointing
+    pipe.text_encoder = nn.Linear(1, 1)
+    with use_tricks(pipe, NO_REWARD, text_on_cpu()): pass
+    assert not pipe.text_encoder._forward_hooks and not pipe.text_encoder._forward_pre_hooks
+
+def test_savings_memory_the_rest_of_a_step(monkeypatch):
+    from vader_nb.savings import memory
+    clock = iter(range(99))
+    monkeypatch.setattr(memory, '_synchronized', lambda: next(clock))
+    with memory.step_times(pipe := toy(), SimpleNamespace(fn=None)) as seconds: pipe.encode_prompt(['a'])
+    assert seconds['prompts'] == 1 and seconds['rest'] == 2
+
+def dry(parts, pipe=None, weights=(0, 0)):
+    "A step whose parts are given: (name, tricks) -> Part; the weights are those of the encoder and of the rest"
+    frozen = [nn.Linear(1, n//4, bias=False).requires_grad_(False) if n else nn.Identity() for n in weights]
+    pipe = pipe or toy()
+    if not any('lora_A' in n for n, _ in pipe.denoiser.named_parameters()): with_lora(pipe)
+    pipe.text_encoder, pipe.vae, pipe.dtype = frozen[0], nn.Identity(), torch.float32
+    return SimpleNamespace(pipe=pipe, modules=frozen, half=None, part=lambda name, tricks=(), frames=None: parts(name, frozenset(tricks)))
+
+def test_savings_footprint_parts_of_a_step():
+    from vader_nb.savings.footprint import Part, estimate, weight_bytes
+    given = dict(first=Part(100, 0, 150, 10, 30), later=Part(70, 0, 90, 10, 40), decode=Part(20, 0, 50, 5, 15), reward=Part(30, 0, 60, 3, 9))
+    step = dry(lambda name, tricks: given[name], weights=(400, 4000))
+    e = estimate(step, (), 3, None, 10)
+    trainable = 16*(2*3 + 2*3)
+    assert e.trainable == trainable and e.denoiser == 240 and e.saved == 290
+    assert e.peak == 4400 + trainable + 240 + 20 + 60 and e.at == 'reward' and e.flops == 7*10 + 30 + 2*40 + 15 + 9
+    assert weight_bytes([nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False).requires_grad_(False)]) == 16
+
+def test_savings_footprint_measured_parts():
+    from vader_nb.savings.footprint import DryStep, run_part
+    x = torch.ones(1000, requires_grad=True)
+    alone, beside = run_part(lambda x: x*x, [x], []), run_part(lambda x: x*x, [x], [], weights=[torch.ones(10**6)])
+    assert alone.peak == beside.peak >= 8000
+    step = object.__new__(DryStep)
+    step._parts, step._run = {}, lambda *key: key
+    assert [step.part(n, frames=2)[2] for n in ('first', 'later', 'decode', 'reward')] == [None, None, 2, 2]
+    pipe = toy()
+    pipe.lora_targets = ('to_q',)
+    assert DryStep(pipe, guidance_scale=5.).guidance_scale == 5
+
+def test_savings_planner_fits_and_seconds():
+    from vader_nb.savings.footprint import Estimate, Part
+    from vader_nb.savings.planner import Device, _smaller, fits, full_size, seconds
+    e = Estimate(0, 0, 0, 0, 0, 1000, 'reward', 0.)
+    assert fits(e, Device(1010, reserve=10)) and not fits(e, Device(1009, reserve=10))
+    given = dict(first=Part(100, 0, 0, 10, 30), decode=Part(20, 0, 0, 5, 15), reward=Part(30, 0, 0, 3, 9))
+    step, device = dry(lambda name, tricks: given[name]), Device(1., speed=1., bus=10.)
+    assert seconds(step, (), device, 2, None, 10) == 8*10 + 2*30 + 15 + 9
+    assert seconds(step, ('checkpoint_denoiser', 'offload_graph'), device, 2, None, 10) == 164 + 2*10 + 2*50/10
+    assert '--size 128x256' in _smaller((320, 512), 12, 1, 1, 1, True)
+    with pytest.raises(ValueError, match='multiples of 8'): full_size('modelscope', (250, 256))
+
+def test_savings_planner_the_fastest_set_that_fits_is_chosen():
+    from vader_nb.savings.footprint import Part
+    from vader_nb.savings.planner import Device, make_plan
+    def parts(name, tricks):    # recomputing the denoiser is slow and enough; decoder and reward together are quick and enough
+        if name == 'first': return Part(0 if 'checkpoint_denoiser' in tricks else 300, 0, 0, 1000., 3000.)
+        small = f'checkpoint_{"decoder" if name == "decode" else "reward"}' in tricks
+        return Part(0 if small else 200, 0, 0 if small else 200, 1., 3.)
+    plan = make_plan(dry(parts), Device(192 + 420, speed=1., reserve=0.), num_inference_steps=10)
+    assert set(plan.tricks) <= {'checkpoint_decoder', 'checkpoint_reward', 'sliced_decode'} and len(plan.tricks) == 2
+
+
+# Alignment
+
+def rolled(K=2, moved=True, **settings):
+    from vader_nb.sampling import plain_rollout
+    pipe = toy()
+    with_lora(pipe, moved)
+    return pipe, plain_rollout(pipe, batch_of(), K, **dict(num_inference_steps=4, guidance_scale=3.) | settings)
+
+def test_methods_vader_drift_closed_form():
+    from vader_nb.lora import without_lora
+    from vader_nb.methods.vader import drift
+    pipe, out = rolled()
+    with without_lora(pipe), torch.no_grad(): base = [pipe.denoise(s.latents, s.t, out.cond, 3.) for s in out.steps]
+    each = [(s.pred - b).square().mean((1, 2, 3, 4)) for s, b in zip(out.steps, base)]
+    assert each[0].min() > 0 and torch.allclose(drift(pipe, out.cond, out.steps), sum(each)/2)
+    pipe, out = rolled(moved=False)
+    assert drift(pipe, out.cond, out.steps).abs().max() == 0
+
+def test_methods_vader_loss_closed_form():
+    from vader_nb import load_reward
+    from vader_nb.methods.vader import Vader, vader_loss
+    def loss(anchor, seed=0):
+        pipe = toy()
+        with_lora(pipe)
+        return vader_loss(pipe, load_reward('green'), Vader(anchor=anchor), num_inference_steps=3, guidance_scale=3.)(batch_of())
+    (none, _), (two, told), (four, _) = map(loss, (0., 2., 4.))
+    assert set(told) == {'reward', 'drift'} and none.item() == pytest.approx(-told['reward'].mean().item())
+    assert (two - none).item() == pytest.approx(2*told['drift'].mean().item()) and (four - two).item() == pytest.approx((two - none).item())
+
+def test_methods_vader_run_samples_as_it_was_told():
+    from vader_nb.methods.vader import Run
+    from vader_nb.sampling import SamplerSettings, sample_videos
+    pipe = toy(seen := [])
+    with_lora(pipe)
+    run = Run(pipe, None, ['a'], [], SamplerSettings(3, 2., 0.))
+    before, after = run.before_after()
+    assert [s for _, s in seen] == [2.]*6
+    assert torch.equal(before, sample_videos(toy(), ['a'], num_inference_steps=3, guidance_scale=2.)) and not torch.equal(before, after)
+
+def test_methods_vader_align_uses_its_seed_and_cleans_up():
+    from vader_nb import align
+    from vader_nb.lora import Lora, add_lora, lora_layers
+    from vader_nb.training import Training
+    lora, training = Lora(2, target_modules=('to_q',)), Training(batch_size=1, seed=5)
+    pipe, other = toy(), toy()
+    align(pipe, 'green', ['a'], 1, lora=lora, training=training, callbacks=(), num_inference_steps=2)
+    assert torch.equal(dict(pipe.denoiser.named_parameters())['to_q.lora_A.default.weight'], add_lora(other, lora, 5)[0])
+    class Boom:
+        def after_step(self, state): raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError): align(third := toy(), 'green', ['a'], 1, lora=lora, training=training, callbacks=(Boom(),), num_inference_steps=2)
+    assert lora_layers(third) == []
+
+def continuing(watch=None):
+    "A pipeline that continues pictures: what it is told is the picture's mean"
+    from diffusers.utils.torch_utils import randn_tensor
+    from vader_nb.pipeline import Condition
+    pipe = toy(watch)
+    draw, pipe.device = pipe.init_latents(1, torch.Generator().manual_seed(0)).shape[1:], torch.device('cpu')
+    pipe.size, pipe.init_latents = (8, 8), lambda n, generator=None: randn_tensor((n, *draw), generator=generator)
+    pipe.encode_images = lambda images: Condition(*[images.mean((1, 2, 3)).view(-1, 1, 1)]*2)
+    return pipe
+
+def test_methods_long_video_chunks_share_a_frame():
+    from vader_nb.methods.long_video import Chain, autoregressive_sample, sample_long
+    from vader_nb.pictures import ImagePrompt
+    images, options = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)), dict(num_inference_steps=3)
+    pipe = continuing(seen := [])
+    with_lora(pipe)
+    def run(chain, K=1): return autoregressive_sample(pipe, images, chain, K, generator=torch.Generator().manual_seed(1), **options)
+    assert run(3, 0).shape[1] == 3*3 + 1
+    seen.clear()
+    run(Chain(2, (0,)))
+    assert [g for g, _ in seen] == [False, False, True] + [False]*3
+    seen.clear()
+    run(Chain(2, (0,), through_border=True))
+    assert [g for g, _ in seen] == [False, False, True]*2
+    prompts = [ImagePrompt(str(i), x) for i, x in enumerate(images)]
+    whole, single = (sample_long(pipe, prompts, 2, batch_size=n, **options) for n in (2, 1))
+    assert torch.allclose(whole, single, atol=1e-6)
+
+def test_methods_long_video_windows():
+    from vader_nb.methods.long_video import over_windows, straddling_windows
+    from vader_nb.rewards.core import Reward
+    assert straddling_windows(8, 2, 4)[0] == [6, 7, 8, 9]
+    frames = (torch.arange(8.).view(2, 4, 1, 1, 1)/8).expand(2, 4, 3, 2, 2).clone().requires_grad_()
+    mean = over_windows(Reward(lambda f, p: f.mean((1, 2, 3, 4)), 'mean'), [[0, 1], [2, 3]], given=True)
+    scores = mean(frames, ['a', 'b'])
+    scores.sum().backward()
+    assert scores.tolist() == pytest.approx([1.5/8, 5.5/8])
+    assert (frames.grad.abs().sum((2, 3, 4)) > 0).tolist() == [[False, True, False, True]]*2
+
+def test_methods_long_video_curves_and_columns():
+    from vader_nb.methods.long_video import consistency, drift_curves
+    from vader_nb.pictures import ImagePrompt
+    from vader_nb.rewards.clip import image_embeds, load_clip
+    from vader_nb.rewards.core import Reward
+    from vader_nb.world import render
+    captions = ['a red circle moving left over sand']
+    frames = render(captions, torch.Generator().manual_seed(0))[0]
+    frames = torch.cat([frames, frames[:, :2]], 1)
+    flat = Reward(lambda f, p: f.mean((1, 2, 3, 4)), 'flat')
+    told = drift_curves(frames, [ImagePrompt(captions[0], frames[0, 0])], flat, flat)['V-JEPA loss'][0]
+    assert told.isnan().tolist() == [True]*3 + [False]*3 + [True]*4
+    assert told[3:6].tolist() == pytest.approx([-frames[0, i:i + 8].mean().item() for i in range(3)])
+    e = image_embeds(load_clip('tiny'), frames)[0]
+    alike = ((e[1:]@e[0]).mean() + (e[1:]*e[:-1]).sum(-1).mean())/2
+    ramp = torch.linspace(.2, .8, 10).view(1, 10, 1, 1, 1).expand_as(frames)
+    assert consistency(frames, captions, flat, flat)['subject consistency'] == pytest.approx(alike.item(), abs=1e-5)
+    assert consistency(ramp, captions, flat, flat)['motion smoothness'] == pytest.approx(1, abs=1e-5)
+
+
+# Evaluation and commands
+
+def test_evaluate_measures_seeds(monkeypatch):
+    from vader_nb.evaluate import measures
+    drawn = []
+    def draw(pipe, prompts, seed, batch_size, **settings):
+        drawn.append((prompts, seed))
+        return torch.rand(len(prompts), 2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    monkeypatch.setattr(measures, 'sample_videos', draw)
+    measures.evaluate(None, 'green', ['a', 'b', 'c'], 7, 2, 2, 2, embed=lambda f: f.flatten(1)[:, :3])
+    far = 7 + 1_000_000
+    assert drawn[:2] == [(['a', 'b'], 7), (['c'], 9)] and drawn[2:] == [(['a', 'a'], far), (['b', 'b'], far + 2)]
+
+def test_evaluate_measures_closed_forms():
+    from vader_nb.evaluate.measures import Evaluation, _mean_of, chance_levels, clip_embedder, diversity, gain, gain_error, gem_rates
+    from vader_nb.rewards.clip import image_embeds, load_clip
+    assert diversity(torch.tensor([[[0.], [2.]], [[10.], [10.]], [[7.], [7.]]])) == pytest.approx(2/3)
+    a, b = Evaluation([0., 2.]), Evaluation([3., 9.])
+    assert gain(a, b) == pytest.approx(5/2**.5) and gain_error(a, b) == pytest.approx(2**.5*2/2**.5)
+    assert chance_levels(['a red circle growing over sea', 'a red circle growing over sea with a gem', 'a blue cross growing over sea'])['gem'] == pytest.approx(2/3)
+    assert gem_rates([(True, False), (False, True), (False, False)]) == {'present': 0, 'false alarms': .5}
+    batches = [SimpleNamespace(prompts=['a']*3), SimpleNamespace(prompts=['a'])]
+    assert _mean_of(batches, [dict(x=1.), dict(x=5.)]) == dict(x=2.)
+    frames, clip = torch.rand(1, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), load_clip('tiny')
+    assert torch.allclose(clip_embedder(clip)(frames), image_embeds(clip, frames).mean(1))
+
+def test_evaluate_all_rewards_closed_forms():
+    from vader_nb.evaluate.all_rewards import Outcome, Study, changes_in_sd, cross_table, is_real
+    base, moved = Outcome(dict(a=[0., 2.], b=[1., 5.]), {}, .5), Outcome(dict(a=[3., 3.], b=[1., 1.]), {}, .25)
+    study = Study(base, dict(a=[moved]), {})
+    assert is_real([1., 1.2, 1.1], 3.) and not is_real([.1, 3., 1.], 3.) and is_real([1., 2., 1.5, 1.5], 5.)
+    assert changes_in_sd(study)[0].tolist() == pytest.approx([2/2**.5, -2/8**.5]) and '50%' in cross_table(study)
+
+def test_evaluate_all_rewards_each_seed_its_own_lora(monkeypatch):
+    from vader_nb.evaluate import all_rewards
+    from vader_nb.lora import lora_layers
+    pipe, seeds = toy(), []
+    def align(pipe, reward, prompts, training=None, **options):
+        seeds.append(training.seed)
+        with_lora(pipe)
+    monkeypatch.setattr(all_rewards, 'align', align)
+    monkeypatch.setattr(all_rewards, 'measure', lambda *a, **k: all_rewards.Outcome(dict(a=[1.]), {}, 1.))
+    all_rewards.study_rewards(pipe, dict(a=None), ['x'], ['y'], seeds=(3, 4))
+    assert seeds == [3, 4] and lora_layers(pipe) == []
+
+def test_commands_align_options():
+    from vader_nb.commands.align import AlignOptions, groups_of
+    told = groups_of(AlignOptions(max_grad_norm=0., reward_frames=0, lora_rank=4, lora_alpha=8., guidance_interval='0.2-0.8', same_noise=True, target=2., target_weight=.25))
+    assert told['training'].max_grad_norm is None and told['method'].reward_frames is None and told['lora'].scale == 2
+    assert told['savings'].guidance_interval == (.2, .8) and not told['savings'].fresh_noise
+    assert told['method'].form(torch.tensor([0., 4.])).item() == .5
+
+def test_commands_align_prompts(tmp_path):
+    from vader_nb.commands.align import AlignOptions, _train_and_test
+    train, groups, shown = _train_and_test(AlignOptions(prompts='actions'))
+    assert not set(train) & {*groups['held_out'], *shown} and set(groups['train']) <= set(train)
+    (tmp_path/'p.txt').write_text(f'{train[0]}\nnew\n')
+    with pytest.raises(ValueError, match='held-out prompts must be new'): _train_and_test(AlignOptions(prompts='actions', test_prompts=str(tmp_path/'p.txt')))
+
+def test_commands_align_before_is_the_base_model(monkeypatch):
+    from vader_nb.commands.align import AlignOptions, _evaluate
+    from vader_nb.evaluate import measures
+    from vader_nb.lora import lora_layers
+    from vader_nb.sampling import SamplerSettings
+    pipe = toy()
+    with_lora(pipe)
+    monkeypatch.setattr(measures, 'evaluate', lambda pipe, *a, **k: lora_layers(pipe)[0].scaling['default'])
+    assert _evaluate(AlignOptions(), SimpleNamespace(pipe=pipe, reward=None, sampler=SamplerSettings(1, 1., 0.)), dict(held_out=['a'])) == (dict(held_out=0), dict(held_out=1))
+
+def test_commands_sample_options(monkeypatch):
+    from vader_nb import lora
+    from vader_nb.commands import sample
+    from vader_nb.methods import long_video
+    from vader_nb.models import load
+    assert sample._prompts_to_sample(sample.SampleOptions(prompt=['a', 'b'], per_prompt=2)) == ['a', 'a', 'b', 'b']
+    assert sample._show_scale(torch.zeros(1, 8, 3, 32, 64)) == 4 and sample._show_scale(torch.zeros(1, 2, 3, 320, 512)) == 1
+    told = []
+    monkeypatch.setattr(load, 'load_pipeline', lambda *a, **k: 'pipe')
+    monkeypatch.setattr(lora, 'load_lora', lambda *a: told.append(a))
+    sample._load_model(sample.SampleOptions(lora='x', lora_scale=.5))
+    assert told == [('pipe', 'x', .5)]
+    monkeypatch.setattr(long_video, 'sample_long', lambda *a, **k: a[2:5])
+    assert sample._drawing(sample.SampleOptions(image=['x'], chunks=3, seed=1, batch_size=2), continuing(), [])() == (3, 1, 2)
+
+def test_commands_train_tiny_a_second_cycle(monkeypatch, tmp_path):
+    from vader_nb.commands import train_tiny
+    from vader_nb.tiny import t2v
+    told = []
+    monkeypatch.setattr(t2v, 'load_tiny_networks', lambda folder: ('nets', None))
+    monkeypatch.setattr(t2v, 'save_tiny', lambda *a: None)
+    monkeypatch.setattr(t2v, 'train_unet', lambda vae, cycle, seed=0, **k: told.append((cycle, seed)) or (None, []))
+    for init in (None, 'x'): train_tiny._train_part(train_tiny.TrainTinyOptions(init=init, seed=4), tmp_path)
+    assert told == [(t2v.FIRST_CYCLE, 4), (t2v.SECOND_CYCLE, 5)]
+
+def test_commands_bench_when_a_reward_is_reached():
+    from vader_nb.commands.bench import time_to, when_reached
+    assert time_to(1.5, [(0, 0), (10, 1), (20, 2)]) == 15 and time_to(3, [(0, 0), (10, 1)]) is None
+    records = [dict(reward=1), dict(reward=2)]
+    assert when_reached(5, records) == records[1] and when_reached(1, records) == records[0]
+
+def test_commands_plan_sizes():
+    from vader_nb.commands.plan import PlanOptions, model_settings, parse_bytes, parse_size
+    assert parse_bytes('8GB') == 8*2**30 and parse_size('320x512') == (320, 512) and parse_size('64') == (64, 64)
+    assert model_settings(PlanOptions(model='modelscope', num_frames=4, reward_frames=4))['num_frames'] == 4
