@@ -60,6 +60,7 @@ class FitState:
     parameters: list[Tensor]            # what is trained
     optimizer: object                   # AdamW, as accelerate wraps it
     accelerator: Accelerator            # device, precision, processes
+    loss_fn: Callable = None            # what the run was given; it may have a state of its own
     @property
     def step(self): return len(self.log)  # updates done
 
@@ -111,6 +112,8 @@ def _update(state, loss_fn, batches, prompts, training):
     "One optimiser update on a batch, given in pieces; returns its record"
     start, step = perf_counter(), state.step
     state.optimizer.zero_grad()
+    if hasattr(loss_fn, "prepare"):
+        with state.accelerator.autocast(): loss_fn.prepare(batches, prompts, state.accelerator)
     values = _gather(state, [_backward(state, loss_fn, b, len(batches)) for b in batches])
     _check_finite(values, prompts, step)
     average_gradients(state.parameters, state.accelerator)
@@ -125,7 +128,8 @@ def _save(state, path, config):
     "Write a checkpoint, from the main process"
     if path is None or not state.accelerator.is_main_process: return
     save_state(path, fit=1, config=json.dumps(config), log=state.log, optimizer=state.optimizer,
-               parameters=[p.detach().cpu() for p in state.parameters], scaler=state.accelerator.scaler)
+               parameters=[p.detach().cpu() for p in state.parameters], scaler=state.accelerator.scaler,
+               loss=state.loss_fn if hasattr(state.loss_fn, "load_state_dict") else None)
 
 def _check_saved(path, saved, state, config, updates_per_rollout):
     "Refuse a checkpoint of another run before anything is restored"
@@ -155,6 +159,7 @@ def _resume(state, path, config, updates_per_rollout):
         for p, v in zip(state.parameters, saved["parameters"]): p.copy_(v)
         state.optimizer.load_state_dict(saved["optimizer"])
         if state.accelerator.scaler: state.accelerator.scaler.load_state_dict(saved["scaler"])
+        if hasattr(state.loss_fn, "load_state_dict"): state.loss_fn.load_state_dict(saved["loss"])
         state.log += saved["log"]
     for p in state.parameters: p.copy_(broadcast(p.data))
 
@@ -200,11 +205,12 @@ def check_file(path):
     check_out_dir(Path(path).parent)
 
 # %% ../nbs/core/trainer.ipynb #be9e25af
-def _start(acc, parameters, train_steps, training):
+def _start(acc, loss_fn, parameters, train_steps, training):
     "A run before its first update"
     if training.loss_scale: acc.scaler = torch.amp.GradScaler(acc.device.type, init_scale=training.loss_scale)
     optimizer = training.optimizer(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    return FitState(train_steps, [], parameters, acc.prepare_optimizer(optimizer, device_placement=False), acc)
+    return FitState(train_steps, [], parameters, acc.prepare_optimizer(optimizer, device_placement=False), acc,
+                    loss_fn)
 
 # %% ../nbs/core/trainer.ipynb #777b624c
 def _factors(schedule, train_steps):
@@ -245,7 +251,7 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
     with make_accelerator(params[0].device, training.mixed_precision) as acc:
         parts = split_batch(training.batch_size, training.gradient_accumulation_steps, acc.num_processes,
                             acc.process_index)
-        state = _start(acc, params, train_steps, training)
+        state = _start(acc, loss_fn, params, train_steps, training)
         config = _config(training, acc.mixed_precision, prompts, updates_per_rollout, factors, settings)
         _resume(state, training.checkpoint, config, updates_per_rollout)
         records = _updates(state, loss_fn, prompts, parts, training, updates_per_rollout, factors)
