@@ -91,6 +91,7 @@ class Lora:
     rank: int = 8                           # r >= 1; the paper's experiments: 16
     alpha: float | None = None              # scale = alpha/rank; None: alpha = rank, scale 1 (official VADER: 8/16)
     target_modules: tuple | None = None     # ends of layer names; None: the pipeline's own, else `LORA_TARGETS`
+    start: str | Path | None = None         # a saved LoRA to go on from, rank and layers with it; None: a new one
 
     def __post_init__(self):
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1: raise ValueError(
@@ -115,6 +116,7 @@ def add_lora(model,                    # a pipeline of ours, a stock pipeline, o
             ) -> list[nn.Parameter]:   # the trainable parameters, float32
     "Freeze the denoiser and put a LoRA on it (Hu et al., 2021); its output is unchanged until B moves"
     module, lora = _denoiser(model), lora if isinstance(lora, Lora) else Lora(lora)
+    if lora.start: return load_lora(model, lora.start)
     targets = lora.target_modules or lora_targets(model)
     _check_no_lora(module)
     _check_targets(module, targets)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..pipeline import VideoPipeline, check_prompts
+from ..prompts import texts_of
 from ..rewards.load import load_reward
 from ..rewards.clip import image_embeds, load_clip
 from ..rewards.core import motion_energy
@@ -108,14 +109,14 @@ class _Batch:
     accuracy: dict[str, float]
     gems: list[tuple[bool, bool]]
 
-def _measured(pipe, reward, prompts, seed, batch_size, bar, settings):
+def _measured(pipe, reward, prompts, seed, batch_size, bar, draw, settings):
     "Sample, score and measure, a batch at a time"
     for i in range(0, len(prompts), batch_size):
         chunk = prompts[i:i + batch_size]
-        frames = sample_videos(pipe, chunk, seed + i, batch_size, **settings)
+        frames, texts = draw(pipe, chunk, seed + i, batch_size, **settings), texts_of(chunk)
         scores, parts = reward.with_parts(frames, chunk)
         moves = motion_energy(frames).tolist()
-        yield _Batch(chunk, scores.tolist(), parts, moves, read_accuracy(frames, chunk), read_gems(frames, chunk))
+        yield _Batch(texts, scores.tolist(), parts, moves, read_accuracy(frames, texts), read_gems(frames, texts))
         bar.update(len(chunk))
 
 def _mean_of(batches, tables):
@@ -125,12 +126,12 @@ def _mean_of(batches, tables):
     return {n: sum(float(torch.as_tensor(t[n]).mean())*k for t, k in zip(tables, sizes))/total for n in keys}
 
 # %% ../../nbs/evaluate/measures.ipynb #6ba87e98
-def _diversity_of(pipe, prompts, seeds, embed, seed, batch_size, bar, settings):
+def _diversity_of(pipe, prompts, seeds, embed, seed, batch_size, bar, draw, settings):
     "Diversity of a pipeline: `seeds` videos of each prompt"
     repeated, embeds = [p for p in prompts for _ in range(seeds)], []
     for i in range(0, len(repeated), batch_size):
         chunk = repeated[i:i + batch_size]
-        embeds.append(embed(sample_videos(pipe, chunk, seed + i, batch_size, **settings)))
+        embeds.append(embed(draw(pipe, chunk, seed + i, batch_size, **settings)))
         bar.update(len(chunk))
     return diversity(torch.cat(embeds).unflatten(0, (len(prompts), seeds)))
 
@@ -169,6 +170,7 @@ def evaluate(pipe: VideoPipeline,  # any pipeline, with or without a LoRA
              embed: Callable | None = None,  # frames (B, F, 3, H, W) -> (B, D), for the diversity; None: the tiny CLIP
              decode_frames: int | None = None,  # decoded together, where they can be decoded alone; None: all
              progress: str = "",  # text of a progress bar; empty: no bar
+             draw: Callable = sample_videos,  # (pipe, prompts, seed, batch_size, **settings) -> videos (B, F, 3, H, W)
              **settings,  # of the sampler: num_inference_steps, guidance_scale, eta
             ) -> Evaluation:
     "Sample, score and measure a model; raises ValueError or TypeError for bad input before any work"
@@ -177,11 +179,12 @@ def evaluate(pipe: VideoPipeline,  # any pipeline, with or without a LoRA
     total = len(prompts) + len(chosen)*diversity_seeds
     with tqdm(total=total, desc=progress, disable=not progress, unit="video") as bar:
         settings["decode_frames"] = decode_frames
-        found = list(_measured(pipe, reward, prompts, seed, batch_size, bar, settings))
+        found = list(_measured(pipe, reward, prompts, seed, batch_size, bar, draw, settings))
         spread = None
         if chosen:
             embed = embed or clip_embedder()
-            spread = _diversity_of(pipe, chosen, diversity_seeds, embed, seed + 1_000_000, batch_size, bar, settings)
+            spread = _diversity_of(pipe, chosen, diversity_seeds, embed, seed + 1_000_000, batch_size, bar, draw,
+                                   settings)
     return _evaluation(found, spread)
 
 # %% ../../nbs/evaluate/measures.ipynb #6c7f827b

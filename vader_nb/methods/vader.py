@@ -16,6 +16,7 @@ import torch
 from ..callbacks import JSONLog, Progress, plot_log
 from ..lora import Lora, add_lora, lora_scale, lora_targets, remove_lora, save_lora, without_lora
 from ..pipeline import VideoPipeline, check_prompts
+from ..prompts import texts_of
 from ..rewards.core import Reward, check_scorable, check_worlds, maximise, reward_loss
 from ..rewards.load import load_reward
 from ..sampling import SamplerSettings, choose_frames, plain_rollout, sample_videos, sampler_settings
@@ -115,11 +116,12 @@ class Run:
     options: dict = field(default_factory=dict)     # method, LoRA, savings and training, as plain data
     batch_size: int = 4             # videos that are sampled at once, as many as in a micro-batch of the training
     decode_frames: int | None = None    # frames that are decoded at once, as in the training; None: all
+    draw: Callable = sample_videos  # what samples it: (pipe, prompts, seed, batch_size, decode_frames, **settings)
 
     def sample(self, prompts=None, seed=0, scale=1.):
         "Videos (B, F, 3, H, W) of the aligned model; `scale=0` is the base model"
         prompts, sizes = check_prompts(prompts or self.prompts[:4]), (self.batch_size, self.decode_frames)
-        with lora_scale(self.pipe, scale): return sample_videos(self.pipe, prompts, seed, *sizes, **asdict(self.sampler))
+        with lora_scale(self.pipe, scale): return self.draw(self.pipe, prompts, seed, *sizes, **asdict(self.sampler))
 
     def before_after(self, prompts=None, seed=0):
         "Videos of the base and of the aligned model from the same noise"
@@ -129,15 +131,15 @@ class Run:
         "Play before and after side by side, and plot the reward"
         prompts = check_prompts(prompts or self.prompts[:4])
         before, after = self.before_after(prompts, seed)
-        show_pair(before, after, scale=shown_scale(before), captions=prompts)
+        show_pair(before, after, scale=shown_scale(before), captions=texts_of(prompts))
         plot_log(self.log)
 
 # %% ../../nbs/methods/vader.ipynb #294b36ac
 def _write_pictures(run, folder, prompts, seed):
     "A contact sheet and a clip of before and after"
     before, after = run.before_after(prompts, seed)
-    sheet_scale = min(2, 256/before.shape[-1])          # large frames are made smaller for the sheet
-    write_image(folder/"before_after.png", before_after(before, after, prompts, scale=sheet_scale))
+    sheet_scale = min(2, 128/before.shape[-2])          # large frames are made smaller for the sheet
+    write_image(folder/"before_after.png", before_after(before, after, texts_of(prompts), scale=sheet_scale))
     write_video(folder/"before_after.mp4", torch.cat([before, after], -2), scale=shown_scale(before))
 
 def save_run(run: Run,
@@ -166,7 +168,8 @@ def _same_frames(pipe, method):
 
 def _options(pipe, reward, sampler, method, lora, savings):
     "What was asked for, as plain data: for the checkpoint, the log and whoever reads the LoRA later"
-    shape = dict(rank=lora.rank, scale=lora.scale, targets=sorted(lora.target_modules or lora_targets(pipe)))
+    shape = dict(rank=lora.rank, scale=lora.scale, targets=sorted(lora.target_modules or lora_targets(pipe)),
+                 start=lora.start and str(lora.start))
     groups = dict(sampler=sampler, method=_same_frames(pipe, method), lora=shape, savings=savings)
     return dict(model=pipe.name, reward=reward.name, **plain(groups), base=model_facts(pipe), scorer=plain(reward))
 

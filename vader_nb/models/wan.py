@@ -145,7 +145,7 @@ def denoise(self: WanVideo, latents: torch.Tensor, t: torch.Tensor, cond: Condit
             guidance_scale: float) -> torch.Tensor:
     "Velocity (noise minus data) at `latents` after guidance, which is a second pass"
     check_latents(latents, self.latent_shape)
-    _count_from_zero(self.scheduler, t)
+    self._at_start(t)
     text = self._velocity(latents, t, cond.prompt_embeds)
     if guidance_scale == 1: return text
     return guide(self._velocity(latents, t, cond.negative_prompt_embeds), text, guidance_scale)
@@ -168,8 +168,10 @@ def decode(self: WanVideo, latents: torch.Tensor, frames: list[int] | None = Non
     return (pixels[:, :, chosen]/2 + .5).transpose(1, 2)
 
 # %% ../../nbs/models/wan.ipynb #135c6d00
-def _count_from_zero(scheduler, t):
+@patch
+def _at_start(self: WanVideo, t):
     "With hundreds of steps the first timesteps repeat, and diffusers' search finds the second: start at 0"
+    scheduler = self.scheduler
     if scheduler.step_index is None and t == scheduler.timesteps[0]: scheduler.set_begin_index(0)
 
 # %% ../../nbs/models/wan.ipynb #7526090a

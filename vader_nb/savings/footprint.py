@@ -84,13 +84,16 @@ def _condition(pipe, batch):
     if isinstance(pipe, OpenSoraPipeline):
         text = new(c.model_max_length, c.caption_channels)
         return OpenSoraCondition(text, text.clone(), None)
-    text = new(pipe.text_encoder.config.max_position_embeddings, c.cross_attention_dim)
+    causal = hasattr(pipe, "text_length")       # Wan: UMT5 has no largest length
+    text = new(pipe.text_length, c.text_dim) if causal else new(
+        pipe.text_encoder.config.max_position_embeddings, c.cross_attention_dim)
     return Condition(text, text.clone())
 
 def _pixel_size(pipe):
     "Height and width of the videos"
     vae = getattr(pipe.vae, "spatial_vae", pipe.vae)
-    return [s*2**(len(vae.config.block_out_channels) - 1) for s in pipe.latent_shape[2:]]
+    levels = vae.config.get("block_out_channels") or vae.config.dim_mult
+    return [s*2**(len(levels) - 1) for s in pipe.latent_shape[2:]]
 
 # %% ../../nbs/savings/footprint.ipynb #d58425c3
 def _unchecked():
@@ -100,7 +103,7 @@ def _unchecked():
 def dry_pipeline(pipe,                              # real, or on the meta device
                  mode: FakeTensorMode,              # of `fake_mode`
                  dtype: torch.dtype | None = None,  # of the frozen weights; None: as they are
-                 lora_rank: int = 16,               # of the LoRA, if there is none yet
+                 lora_rank: int = 16,               # of the LoRA, if there is none yet; or a `Lora`
                 ):                                  # another pipeline object
     "A pipeline without numbers, with a LoRA"
     twin = copy.copy(pipe)
@@ -110,6 +113,7 @@ def dry_pipeline(pipe,                              # real, or on the meta devic
     for name, net in list(vars(twin).items()):
         if isinstance(net, nn.Module): setattr(twin, name, fake_twin(net, mode, dtype))
     if hasattr(twin, "_sigma"): twin._sigma = lambda t: torch.ones(())     # looking up a level needs numbers
+    if hasattr(twin, "_at_start"): twin._at_start = lambda t: None         # and so does comparing timesteps
     return twin
 
 # %% ../../nbs/savings/footprint.ipynb #bc6f913c
