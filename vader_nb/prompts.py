@@ -103,12 +103,14 @@ a pendulum swinging in an old clock
 a carousel turning at a fair""".splitlines()
 
 # %% ../nbs/core/prompts.ipynb #698d83fb
-KINETICS = """abseiling, archery, arm wrestling, bee keeping, belly dancing, bench pressing, blowing out candles, bowling,
-breakdancing, brushing teeth, canoeing or kayaking, catching fish, chopping wood, clean and jerk, climbing a
-rope, cooking egg, crawling baby, dribbling basketball, drumming fingers, eating ice cream, feeding birds,
-flying kite, folding clothes, golf driving, high jump, hula hooping, ice skating, ironing, jogging, juggling
-balls, kicking soccer ball, making pizza, mopping floor, paragliding, playing cello, playing piano, playing
-violin, pole vault, riding a bike, riding unicycle, sailing, shuffling cards, skateboarding, skiing slalom,
+KINETICS = """abseiling, archery, arm wrestling, bee keeping, belly dancing, bench
+pressing, blowing out candles, bowling, breakdancing, brushing teeth, canoeing or
+kayaking, catching fish, chopping wood, clean and jerk, climbing a rope, cooking egg,
+crawling baby, dribbling basketball, drumming fingers, eating ice cream, feeding
+birds, flying kite, folding clothes, golf driving, high jump, hula hooping, ice
+skating, ironing, jogging, juggling balls, kicking soccer ball, making pizza, mopping
+floor, paragliding, playing cello, playing piano, playing violin, pole vault, riding a
+bike, riding unicycle, sailing, shuffling cards, skateboarding, skiing slalom,
 snowboarding, surfing water, swing dancing, tai chi, walking the dog, welding""".replace("\n", " ").split(", ")
 
 # %% ../nbs/core/prompts.ipynb #21ce6c7c

@@ -30,6 +30,8 @@ class AlignOptions(Recipe):
     reuse: int | None = option(None, "use a prediction for this many steps", "savings and memory", "by --savings")
     guidance_interval: str | None = option(None, "guide a part of the sampling, as 0.2-0.8", "savings and memory",
                                            "by --savings")
+    vram: str | None = option(None, "plan for this much, such as 16GB", "savings and memory", "what a GPU has free")
+    tricks: str | None = option(None, "of memory: none, or names as vader_plan gives", "savings and memory", "planned")
     out: str = option("out", "folder of the results; an interrupted run is continued", "output")
     eval_batch_size: int | None = option(None, "videos at a time in evaluation", "output", "a micro-batch")
     diversity_seeds: int = option(6, "videos of each of them", "output")
@@ -79,8 +81,8 @@ def groups_of(a: AlignOptions,
 def _prompts_of(a):
     "Training prompts, the prompts to evaluate on (name -> list), and those to show"
     from vader_nb.prompts import sample_prompts
-    check_least(a, eval_batch_size=1, eval_train=0, eval_test=0, diversity_prompts=0, diversity_seeds=2, samples_every=0,
-                chunks=1)
+    check_least(a, eval_batch_size=1, eval_train=0, eval_test=0, diversity_prompts=0, diversity_seeds=2,
+                samples_every=0, chunks=1)
     train, test = train_and_test(a, a.n_train, a.seed)
     few = lambda prompts, n: sample_prompts(prompts, min(n, len(prompts)), a.seed) if n else []
     groups = dict(train=few(train, a.eval_train), held_out=few(test, a.eval_test))
@@ -96,7 +98,8 @@ def _callbacks(a, pipe, out, shown, draw):
     "What is really used, progress bar and log, and what else was asked for"
     from vader_nb.callbacks import JSONLog, Progress, Samples, TensorBoard
     from vader_nb.prompts import texts_of
-    calls = [Tell(settings_text(used(a, pipe))), Progress(desc="aligning"), JSONLog(out/"log.jsonl")]
+    told = f"{settings_text(used(a, pipe))}\n{pipe.fit}"
+    calls = [Tell(told), Progress(desc="aligning"), JSONLog(out/"log.jsonl")]
     if a.tensorboard: calls.append(TensorBoard(out/"tensorboard"))
     sizes = max(1, a.batch_size//a.gradient_accumulation_steps), a.reward_frames or None
     look, scale = lambda: draw(pipe, shown, a.seed, *sizes, **sampler_of(a)), min(2, 16/pipe.latent_shape[-2])
@@ -133,6 +136,7 @@ def used(a: AlignOptions,
     found = dict(size="x".join(str(n*factor) for n in pipe.latent_shape[-2:]), num_frames=pipe.num_frames,
                  lora_targets=layers, device=str(pipe.device), chunks=a.chunks or 1,
                  lora_alpha=a.lora_alpha or float(a.lora_rank))
+    if pipe.fit.tricks: found["tricks"] = ", ".join(pipe.fit.tricks)
     return asdict(a) | found | saved | asdict(sampler_settings(pipe, **sampler_of(a)))
 
 def settings_text(values: dict) -> str:   # values: of `used`
@@ -233,21 +237,32 @@ def _check_all(a, groups, pipe, reward, prompts):
     check_alignment(pipe, reward, unique, groups["method"], groups["savings"], **sampler_of(a))
 
 def _load(a):
-    "Reward and pipeline, on one device"
-    from vader_nb.models.load import load_pipeline
+    "Pipeline and reward, in main memory: where they go is planned"
+    from vader_nb.models.load import check_device, load_pipeline
     from vader_nb.rewards.load import load_reward
-    reward = load_reward(a.reward)
-    pipe = load_pipeline(a.model, dtype=a.dtype, device=best_device(a.device), **model_settings(a))
-    return pipe, reward.to(pipe.device) if hasattr(pipe, "device") else reward
+    from vader_nb.savings.fitting import trick_names
+    check_device(best_device(a.device))
+    trick_names(a.tricks)
+    return load_pipeline(a.model, dtype=a.dtype, **model_settings(a)), load_reward(a.reward)
 
+def _fit_to_memory(a, groups, pipe, reward):
+    "The context in which networks are on the device, with tricks that make a step fit"
+    from vader_nb.savings.fitting import fitted, step_shape
+    T = a.num_inference_steps or pipe.defaults["num_inference_steps"]
+    shape = step_shape(groups["method"], groups["training"], groups["lora"], T, a.guidance_scale)
+    if (a.chunks or 1) > 1: shape = replace(shape, reward_frames=None)
+    return fitted(pipe, reward, shape, a.vram, a.tricks, best_device(a.device))
+
+# %% ../../nbs/commands/align.ipynb #803fc302
 def run_align(a: AlignOptions):  # of the command
     "The work of `vader_align`; what it computes is on disk before anything that can fail comes after it"
     quiet()
     start, groups = time.time(), groups_of(a)
     train, prompts, shown = _prompts_of(a)
     pipe, reward = _load(a)
-    _check_all(a, groups, pipe, reward, [*train, *shown, *(p for group in prompts.values() for p in group)])
-    with out_folder(a.out) as out:
+    every = [*train, *shown, *(p for group in prompts.values() for p in group)]
+    with out_folder(a.out) as out, _fit_to_memory(a, groups, pipe, reward):
+        _check_all(a, groups, pipe, reward, every)
         run = _run_align(a, groups, pipe, reward, train, shown, out)
         run.save(out, shown, a.seed)
         before, after = _evaluate(a, run, prompts)

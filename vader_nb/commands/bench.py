@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from ..console import check_least, option, out_folder, run_command
+from ..console import check_least, given, option, out_folder, run_command, typed_value
 from ..evaluate.measures import evaluate, format_table
 from ..lora import add_lora, folded
+from ..methods.rehearsal import rehearsal_text, rehearse_by_name
 from ..methods.vader import Vader, vader_loss
 from ..models.load import load_pipeline
 from ..names import unknown
 from ..pipeline import VideoPipeline
-from ..prompts import load_prompts
-from ..prompts import sample_prompts
+from ..prompts import load_prompts, sample_prompts
 from ..rewards.load import load_reward
 from ..savings.rollout import EXACT, FAST, NONE, Savings, averaged, rollout
 from ..savings.timing import interleaved, step_parts
@@ -230,7 +230,27 @@ class BenchOptions:
     repeats: int = option(5, "rounds of the timings")
     num_inference_steps: int | None = option(None, "sampling steps T; the model's own if not given")
     threads: int = option(1, "of torch; with one, processor time is the time on a quiet machine")
+    recipe: str | None = option(None, "rehearse this recipe of vader_align instead of the race", "rehearsal", "none")
+    random_weights: bool = option(False, "needed with --recipe: full size, random weights, no download", "rehearsal")
+    size: str | None = option(None, "pixels, height x width", "rehearsal", "the recipe's")
+    num_frames: int | None = option(None, "frames of a video", "rehearsal", "the recipe's")
+    vram: str | None = option(None, "plan for this much memory", "rehearsal", "what a GPU has free")
+    tricks: str | None = option(None, "of memory: none, or names", "rehearsal", "planned")
+    miniature: bool = option(False, "the same classes at toy size: tries the command", "rehearsal")
     debug: bool = option(False, "show the traceback of an error")
+
+# %% ../../nbs/commands/bench.ipynb #b79322e1
+def _rehearsal(a):
+    "The other half of the command"
+    check_least(a, train_steps=1, num_frames=1, num_inference_steps=1)
+    changes = given(a, "size", "num_frames", "num_inference_steps")
+    with out_folder(a.out) as out:
+        found = rehearse_by_name(a.recipe, a.random_weights, a.train_steps, a.vram, a.tricks, a.miniature, **changes)
+        _write(out/f"{a.recipe}.json", dict(options=asdict(a), **found))
+    print(rehearsal_text(found))
+    return found
+
+def _few(words): return dict(train_steps=2) if typed_value(words, "--recipe") else {}    # enough for a rehearsal
 
 # %% ../../nbs/commands/bench.ipynb #406f6b58
 def _check_bench(a):
@@ -259,8 +279,9 @@ def _time_and_race(a, racers, r, out):
 def bench(a: BenchOptions,  # of the command
          ) -> dict:         # what it wrote into results.json, but for the options
     "The work of `vader_bench`"
-    racers = _check_bench(a)
     torch.set_num_threads(a.threads)
+    if a.recipe: return _rehearsal(a)
+    racers = _check_bench(a)
     test = sample_prompts(load_prompts("tiny", "test"), a.eval_test, 0)
     training = Training(lr=1e-3, batch_size=a.batch_size, save_every=8)
     r = Race(load_reward(a.reward), load_prompts("tiny", "train"), test, a.diversity_prompts, training)
@@ -276,4 +297,4 @@ def bench(a: BenchOptions,  # of the command
 
 def vader_bench(argv=None):
     "The command"
-    return run_command("vader_bench", BenchOptions, bench, argv)
+    return run_command("vader_bench", BenchOptions, bench, argv, _few)

@@ -7,6 +7,7 @@ __all__ = ['Vader', 'vader_loss', 'drift', 'check_alignment', 'Run', 'save_run',
 
 # %% ../../nbs/methods/vader.ipynb #fa7a5b5f
 import json, math, warnings
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Callable
@@ -20,6 +21,7 @@ from ..prompts import texts_of
 from ..rewards.core import Reward, check_scorable, check_worlds, maximise, reward_loss
 from ..rewards.load import load_reward
 from ..sampling import SamplerSettings, choose_frames, plain_rollout, sample_videos, sampler_settings
+from ..savings.meter import free_memory
 from ..savings.rollout import NONE, Savings, averaged, rehearse, rollout
 from ..trainer import fit, part_metrics
 from ..training import Training, model_facts, plain
@@ -173,6 +175,26 @@ def _options(pipe, reward, sampler, method, lora, savings):
     groups = dict(sampler=sampler, method=_same_frames(pipe, method), lora=shape, savings=savings)
     return dict(model=pipe.name, reward=reward.name, **plain(groups), base=model_facts(pipe), scorer=plain(reward))
 
+# %% ../../nbs/methods/vader.ipynb #2c83bd66
+def _fitted(pipe, reward, method, training, lora, sampler):
+    "On a GPU, the context that plans and applies tricks; elsewhere one that does nothing"
+    if getattr(pipe, "fit", None) or free_memory(getattr(pipe, "device", "cpu")) is None: return nullcontext()
+    from vader_nb.savings.fitting import fitted, step_shape
+    shape = step_shape(method, training, lora, sampler.num_inference_steps, sampler.guidance_scale)
+    return fitted(pipe, reward, shape)
+
+@contextmanager
+def _undone(pipe):
+    "The LoRA comes off again if training fails"
+    try: yield
+    except BaseException:
+        remove_lora(pipe)
+        raise
+
+def _beside(pipe, reward):
+    "The reward, on the pipeline's device"
+    return reward.to(pipe.device) if hasattr(pipe, "device") else reward
+
 # %% ../../nbs/methods/vader.ipynb #8ab58188
 def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay as they are
           reward,  # a `Reward`, a name, a sum "tiny-clip + 0.5*green", or (frames, prompts) -> (B,)
@@ -188,15 +210,13 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
          ) -> Run:
     "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
     reward, prompts = load_reward(reward), check_prompts(prompts)
-    check_worlds(pipe, reward, any_world)
+    check_worlds(pipe, _beside(pipe, reward), any_world)
     sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
     options = _options(pipe, reward, sampler, method, lora, savings)
     parameters = add_lora(pipe, lora, training.seed)
     loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
     bar = (Progress(),) if callbacks is None else callbacks
-    try: log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
-    except BaseException:
-        remove_lora(pipe)
-        raise
+    with _undone(pipe), _fitted(pipe, reward, method, training, lora, sampler):
+        log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
     return Run(pipe, reward, prompts, log, sampler, options | dict(training=plain(training), train_steps=train_steps),
                training.batch_size//training.gradient_accumulation_steps, method.reward_frames)

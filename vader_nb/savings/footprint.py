@@ -168,6 +168,10 @@ def _run(self: DryStep, name, tricks, frames):
         fn, x = self._function(name, frames)
         return run_part(fn, [x], self.modules, "offload_graph" in tricks, self._seen_weights)
 
+def _worst_frames(num_frames, n):
+    "The choice of n frames that makes a decoder work most: the last of n equal shares, so all chunks and prefixes"
+    return [(i + 1)*num_frames//n - 1 for i in range(n)]
+
 @patch
 def _function(self: DryStep, name, frames):
     "A part as a function, and its input"
@@ -176,7 +180,7 @@ def _function(self: DryStep, name, frames):
         pixels = torch.empty(self.batch_size, n, 3, *_pixel_size(pipe), dtype=dtype)
         return (lambda x: self.reward(x, ["a prompt"]*self.batch_size)), pixels.requires_grad_()
     latents = torch.empty(self.batch_size, *pipe.latent_shape, dtype=dtype)
-    if name == "decode": return (lambda z: pipe.decode(z, list(range(n)))), latents.requires_grad_()
+    if name == "decode": return (lambda z: pipe.decode(z, _worst_frames(pipe.num_frames, n))), latents.requires_grad_()
     cond, t = _condition(pipe, self.batch_size), torch.tensor(500)
     return (lambda x: pipe.denoise(x, t, cond, self.guidance_scale)), latents.requires_grad_(name == "later")
 
