@@ -1,9 +1,13 @@
-"Policy gradients: the steps of DDPO and Flow-GRPO with their log-probabilities, PPO's loss and its gradient"
+"Methods without a reward gradient: DDPO, Flow-GRPO, Diffusion-DPO, DiffusionNFT; their steps, losses, gradients and advantages"
 import torch
 from diffusers import DDIMScheduler
-from golden import DOUBLE, Check
+from golden import Check
 from vader_nb.diffusion import log_prob
+from vader_nb.methods.dpo import dpo_margin, dpo_objective, squared_error
+from vader_nb.methods.forward import Noised, noised
+from vader_nb.methods.nft import nft_objective, old_decay, optimality
 from vader_nb.methods.policy import Gaussian, ppo_loss, sde_step, step_kl, transition
+from vader_nb.methods.scores import PromptStats, _standardised, group_advantages
 
 TOL = 1e-6      # in float64; what is compared only passes through a schedule in float32
 
@@ -61,6 +65,13 @@ def ddpo_ppo(case, name, pred, new):
 
 def ddpo(case):
     for name, step in case.info['steps'].items(): yield from ddpo_step(case, name, step)
+    c = case.info['constructor']
+    stats = PromptStats(c['buffer_size'], c['min_count'])
+    for i, prompts in enumerate(case.info['stat_prompts']):
+        rewards = case[f'in.stat.rewards_epoch{i}']
+        yield Check(f'advantages_epoch{i}', stats.advantages(prompts, rewards), case[f'out64.stat.advantages_epoch{i}'], TOL)
+        yield Check(f'advantages_without_tracking_epoch{i}', _standardised(rewards, rewards, 1e-8),
+                    case[f'out64.stat.advantages_without_tracking_epoch{i}'], TOL)
 
 
 def flow_gaussian(case, index, v, x, level):
@@ -114,4 +125,85 @@ def flow_grpo(case):
     yield from flow_ppo(case, c['noise_levels'][0])
 
 
-CHECKS = dict(ddpo=ddpo, flow_grpo=flow_grpo)
+def dpo_part(case, part, beta):
+    "The loss of pairs, its parts and its gradient; winners are the first half"
+    key, pred = f'out64.{part}', case[f'in.{part}.model_pred'].clone().requires_grad_()
+    target = case[f'in.{part}.noise_half'].repeat(2, *[1]*(pred.ndim - 1))
+    errors, ref = (squared_error(v, target) for v in (pred, case[f'in.{part}.ref_pred']))
+    margin = dpo_margin(errors.unflatten(0, (2, -1)), ref.unflatten(0, (2, -1)), beta)
+    loss = dpo_objective(margin)
+    got = dict(model_losses=errors, ref_losses=ref, inside_term=margin, loss=loss, implicit_acc=(margin > 0).double().mean(),
+               raw_model_loss=errors.mean(), raw_ref_loss=ref.mean())
+    for k, value in got.items(): yield Check(f'{key}.{k}', value, case[f'{key}.{k}'], TOL)
+    yield from case.gradient(f'{key}.grad_model_pred', torch.autograd.grad(loss, pred)[0], TOL)
+
+def dpo_official_dims(case, beta):
+    "The published mean over dim=[1,2,3], of a video"
+    each = lambda v: (v - case['in.video.noise_half'].repeat(2, 1, 1, 1, 1)).square().mean(dim=[1, 2, 3]).unflatten(0, (2, -1))
+    margin = dpo_margin(each(case['in.video.model_pred']), each(case['in.video.ref_pred']), beta)
+    yield Check('loss_if_official_dims', dpo_objective(margin), case['out64.video.loss_if_official_dims_123_are_kept_on_5d'], TOL)
+    yield Check('shape_of_that_inside_term', list(margin.shape), case['out64.video.shape_of_that_inside_term'].tolist())
+
+def diffusion_dpo(case):
+    beta = case.info['constructor']['beta_dpo']
+    for part in ('image', 'video'): yield from dpo_part(case, part, beta)
+    yield from dpo_official_dims(case, beta)
+    scheduler = DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear')
+    t, noise = case['in.image.timesteps_half'].repeat(2), case['in.image.noise_half'].repeat(2, 1, 1, 1)
+    yield Check('noisy_latents', noised(scheduler, case['in.image.latents'], noise, t).latents, case['out64.image.noisy_latents'], TOL)
+
+
+MODES = dict(all=lambda a, c: a, positive_only=lambda a, c: a.clamp(min=0), negative_only=lambda a, c: a.clamp(max=0),
+             one_only=lambda a, c: (a > 0).double(), binary=lambda a, c: a.sign())
+
+def nft_run(case, column, setting, mode, now, old=None, base=None):
+    "The loss at one timestep; r, the noised video, and the parts"
+    data, noise, old, base = (v.double() for v in (case['in.x0'], case['in.noise'], case['in.old_prediction'] if old is None else old,
+                                                   case['in.ref_prediction'] if base is None else base))
+    t, c = case['in.timesteps'][:, column].double()/1000, setting['clip']
+    wide = t.reshape(-1, *[1]*(data.ndim - 1))
+    n = Noised((1 - wide)*data + wide*noise, t, noise - data, t, 'flow')
+    r = optimality(MODES[mode](case['in.advantages'][:, column].double().clamp(-c, c), c), c)
+    return n, r, nft_objective(n, data, now, old, base, r, setting['mix'], setting['ref'], c)
+
+def nft_setting(case, i, setting):
+    "One setting: both timesteps with all parts, and other modes"
+    v_old, data = case['in.old_prediction'].double(), case['in.x0'].double()
+    for j in range(case['in.timesteps'].shape[1]):
+        key, now = f'out64.s{i}.t{j}', case['in.forward_prediction'].double().requires_grad_()
+        n, r, out = nft_run(case, j, setting, 'all', now)
+        b = setting['mix']
+        up, down = b*now + (1 - b)*v_old, (1 + b)*v_old - b*now
+        size = lambda v: (n.x0(v) - data).flatten(1).abs().mean(1).clamp(min=1e-5)
+        got = dict(r=r, total=out.total, policy_loss=out.policy.mean(), policy_loss_per_sample=out.policy,
+                   unweighted_policy_loss=out.policy.mean()/setting['clip'], positive_loss=out.positive, negative_loss=out.negative,
+                   weight_positive=size(up), weight_negative=size(down), positive_prediction=up, negative_prediction=down,
+                   x0_positive=n.x0(up), x0_negative=n.x0(down), xt=n.latents)
+        for k, value in got.items():
+            if f'{key}.{k}' in case: yield Check(f'{key}.{k}', value.flatten() if case[f'{key}.{k}'].ndim == 1 else value, case[f'{key}.{k}'], TOL)
+        yield from case.gradient(f'{key}.grad_forward_prediction', torch.autograd.grad(out.total, now)[0], TOL)
+    for mode in MODES:
+        if f'out64.s{i}.{mode}.total' not in case: continue
+        _, r, out = nft_run(case, 0, setting, mode, case['in.forward_prediction'].double())
+        yield Check(f's{i}.{mode}.r', r, case[f'out64.s{i}.{mode}.r'], TOL)
+        yield Check(f's{i}.{mode}.total', out.total, case[f'out64.s{i}.{mode}.total'], TOL)
+
+def diffusion_nft(case):
+    settings = case.info['constructor']['settings']
+    for i, setting in enumerate(settings): yield from nft_setting(case, i, setting)
+    now = case['in.old_prediction'].double().requires_grad_()
+    first = nft_run(case, 0, settings[1], 'all', now)[2]
+    yield Check('first_step.total', first.total, case['out64.first_step.total'], TOL)
+    yield from case.gradient('out64.first_step.grad_forward_prediction', torch.autograd.grad(first.total, now)[0], TOL)
+    perfect = case['in.noise'].double() - case['in.x0'].double()
+    yield Check('perfect.total', nft_run(case, 0, settings[0], 'all', perfect, perfect, perfect)[2].total, case['out64.perfect.total'], TOL)
+    ids, rewards = [str(int(i)) for i in case['in.prompt_ids']], case['in.rewards'].double()
+    for name, over_all in (('global_std', True), ('group_std', False)):
+        yield Check(f'advantages.{name}', group_advantages(ids, rewards, over_all), case[f'out64.advantages.{name}'], TOL)
+    decays = dict(type0=dict(rate=0.), type1={}, type2=dict(flat=75, rate=.0075, hold=.999))
+    for name, kw in decays.items():
+        got = torch.tensor([old_decay(s, **kw) for s in case.info['constructor']['steps']], dtype=torch.float64)
+        yield Check(f'decay.{name}', got, case[f'out64.decay.{name}'], TOL)
+
+
+CHECKS = dict(ddpo=ddpo, flow_grpo=flow_grpo, diffusion_dpo=diffusion_dpo, diffusion_nft=diffusion_nft)
