@@ -14,7 +14,7 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.to_q, self.kept = nn.Linear(3, 3), nn.Linear(3, 3, bias=False)
-        for i, p in enumerate(self.parameters()): p.data = torch.linspace(-.5, .5, p.numel()).view_as(p).roll(i)
+        for i, p in enumerate(self.parameters()): p.data = torch.linspace(-.53, .47, p.numel()).view_as(p).roll(i)
         self.requires_grad_(False)
     def forward(self, x): return self.to_q(x) + self.kept(x)
 
@@ -349,6 +349,26 @@ def test_pictures_files_of_every_kind():
     turned = Image.new('RGB', (2, 4))
     turned.getexif()[0x0112] = 6
     assert _to_rgb(turned).size == (4, 2)
+
+def test_schedulers_levels():
+    from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
+    from vader_nb.schedulers import begin_at, level, noised, scale_input, solver_start, step_of
+    euler, ddim, heun = EulerDiscreteScheduler(), DDIMScheduler(), HeunDiscreteScheduler()
+    for s in (euler, ddim, heun): s.set_timesteps(4)
+    a = ddim.alphas_cumprod[ddim.timesteps[1]]
+    assert [float(v) for v in level(ddim, 1)] == pytest.approx([a.sqrt().item(), (1 - a).sqrt().item(), 1])
+    sigma = euler.sigmas[2].item()
+    scale = 1/(sigma**2 + 1)**.5
+    assert [float(v) for v in level(euler, 2)] == pytest.approx([scale, sigma*scale, scale], rel=1e-4)
+    one = torch.ones(1)
+    scale_input(euler, one, euler.timesteps[0])         # what was called before does not matter
+    assert scale_input(euler, one, euler.timesteps[2]).item() == pytest.approx(scale, rel=1e-4)
+    assert noised(euler, 0*one, one, 2).item() == pytest.approx(sigma, rel=1e-4)
+    twice = [i for i in range(1, len(heun.timesteps)) if heun.timesteps[i] == heun.timesteps[i - 1]]
+    assert [step_of(heun, heun.timesteps[i]) for i in twice] == [i - 1 for i in twice]
+    assert [solver_start(heun, 3), solver_start(ddim, 3)] == [2, 3]
+    begin_at(euler, 2)
+    assert euler.begin_index == 2
 
 def test_private_costs_and_adapters():
     from vader_nb.private import adapters_off, flop_table
