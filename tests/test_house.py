@@ -48,13 +48,13 @@ def test_exceptions_are_argued_and_needed(project):
 
 def test_long_cell(project):
     exports(project, lines(26))
-    assert gate.cell_lines(project) == ['core/add.ipynb: cell 3 (f): 26 exported lines, more than 25']
+    assert gate.cell_lines(project) == ['core/add.ipynb: cell 4 (f): 26 exported lines, more than 25']
     argue(project, 'cells', 'core/add.ipynb: f')
     assert gate.cell_lines(project) == []
 
 def test_long_line(project):
     exports(project, 'x = ' + '1'*117)
-    assert gate.line_lengths(project) == ['core/add.ipynb: cell 3: a line of 121 characters, more than 120: x = ' + '1'*56 + '...']
+    assert gate.line_lengths(project) == ['core/add.ipynb: cell 4: a line of 121 characters, more than 120: x = ' + '1'*56 + '...']
 
 @pytest.mark.parametrize('text', ['a = 1; b = 2', 'for a in b: a(); b()', '(a, b())', 'a() if b else c()', '[a(x) for x in b]', 'a == b', 'a and b()'])
 def test_dense(project, text):
@@ -77,7 +77,7 @@ def test_many_parameters(project, name, faults):
     'vader_loss(pipe, reward, frames=4)', 'def f(cuts): pass', 'align(p, r, recipe="fast")', 'plan(decode_frames=3)', 'f(SimpleNamespace(**x))', '"after so many steps"'])
 def test_old_name_in_code(project, text):
     notebook(project/'nbs'/'core'/'add.ipynb', code('#| default_exp add'), code(text))
-    assert gate.old_names(project) and all(f.startswith('core/add.ipynb: cell 3: ') for f in gate.old_names(project))
+    assert gate.old_names(project) and all(f.startswith('core/add.ipynb: cell 4: ') for f in gate.old_names(project))
 
 @pytest.mark.parametrize('text', ['for so many steps', '`cuts`', 'see notebook 31', '`31_vader.ipynb`', 'band 2x', '`vader_align --recipe fast`', 'the fast recipe',
                                   'vader_align --grad_steps 2', '`n_frames`', '`vader_nb.planner`'])

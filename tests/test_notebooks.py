@@ -55,7 +55,7 @@ def test_a_failing_cell_is_shown_and_nothing_is_stored(tmp_path):
     before = path.read_bytes()
     passed, _, log = spawn(path, store=True, live=False)
     assert not passed and path.read_bytes() == before
-    for text in ('cell 3 failed', 'assert 1 == 2', 'second', 'AssertionError: no'): assert text in log
+    for text in ('cell 4 failed', 'assert 1 == 2', 'second', 'AssertionError: no'): assert text in log
 
 def test_a_hanging_notebook_is_killed(tmp_path):
     path = notebook(tmp_path/'00_a.ipynb', code('import subprocess\nsubprocess.run(["sleep", "60"])'))
@@ -75,7 +75,7 @@ def test_collector(tmp_path):
     env = {**os.environ, 'PYTHONPATH': str(ROOT), 'COLUMNS': '200'}
     res = subprocess.run(cmd, cwd=ROOT, capture_output=True, text=True, env=env)
     assert res.returncode == 1 and '1 failed, 1 passed' in res.stdout.splitlines()[-1]
-    for text in ('01_bad.ipynb: cell 2 failed', ' - AssertionError: no', 'call     00_good.ipynb::cells'):
+    for text in ('01_bad.ipynb: cell 3 failed', ' - AssertionError: no', 'call     00_good.ipynb::cells'):
         assert text in res.stdout
 
 def test_no_network_by_default(tmp_path):

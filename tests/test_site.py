@@ -102,8 +102,10 @@ def test_what_quarto_is_given(project):
     (project/'proc.py').write_text('if __name__ == "__main__":\n    from nbdev.serve import proc_nbs\n    proc_nbs()')
     subprocess.run([sys.executable, 'proc.py'], cwd=project, check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     made = project/'_proc'
-    want = {'core/add.ipynb', 'core/show.ipynb', 'index.ipynb', '_quarto.yml', 'nbdev.yml', 'sidebar.yml', 'styles.css'}
+    want = {'core/add.ipynb', 'core/show.ipynb', 'index.ipynb', '_quarto.yml', 'nbdev.yml', 'sidebar.yml', 'styles.css',
+            'footer.yml', 'favicon.svg', 'preview.png', 'reference.qmd'}
     assert want <= {p.relative_to(made).as_posix() for p in made.rglob('*')}
     assert not (made/'_quarto.yml').is_symlink()
     text = ''.join(''.join(c['source']) for c in json.loads((made/'core/add.ipynb').read_text())['cells'])
+    assert '[`add`](core/add.ipynb#add)' in (made/'reference.qmd').read_text() and 'colab-badge.svg' in text
     assert 'def add(a, b)' in text and 'default_exp' not in text and 'google.colab' not in text
