@@ -13,8 +13,8 @@ def test_notebooks(check): assert check(ROOT) == []
 def test_faultless(project, check): assert check(project) == []
 
 @pytest.mark.parametrize('change', [
-    lambda nb: nb['cells'][1].update(execution_count=3),
-    lambda nb: nb['cells'][1].update(metadata={'scrolled': True}),
+    lambda nb: nb['cells'][2].update(execution_count=3),
+    lambda nb: nb['cells'][2].update(metadata={'scrolled': True}),
     lambda nb: nb['metadata'].update(language_info={'name': 'python'}),
     lambda nb: nb['cells'][4]['outputs'].append(dict(output_type='execute_result', execution_count=None, metadata={},
                                                      data={'text/plain': ['<object at 0x7f00>']}))])

@@ -45,7 +45,7 @@ def test_skipped_cells_keep_their_outputs(tmp_path):
 
 def test_stored_outputs_are_stamped(tmp_path):
     path = notebook(tmp_path/'00_a.ipynb', code('print(1)'), code('#| slow\nprint("slow")', PRINTED))
-    edit(path, 'print', 'print  ')
+    edit(path, 'print(', 'print(0, ')
     assert stale(read(path), FLAGS) == ['code', 'slow']
     assert spawn(path, store=True, live=False)[0] and stale(read(path), FLAGS) == ['slow']
     assert spawn(path, ['slow'], store=True, live=False)[0] and stale(read(path), FLAGS) == []
