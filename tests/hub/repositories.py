@@ -8,7 +8,9 @@ import json, struct
 
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel, T5Config, T5EncoderModel
+from transformers import (CLIPConfig, CLIPModel, T5Config, T5EncoderModel, VideoMAEConfig, VideoMAEForVideoClassification, YolosConfig,
+                          YolosForObjectDetection)
+from vader_nb import prompts
 from vader_nb.models import modelscope, opensora, svd, videocrafter2, wan
 from vader_nb.models.opensora_vae import CausalConv3d
 from vader_nb.rewards import action, aesthetic, clip, guards, objects, preference, sizes, viclip, vjepa
@@ -192,6 +194,22 @@ def write_vit_h(folder):
     words(folder)
     _extra(folder, 'open_clip_pytorch_model.bin', 'open_clip_config.json', 'pytorch_model.bin')
 
+def write_yolos(folder):
+    "A detector with a few of COCO's classes"
+    torch.manual_seed(0)
+    names = dict(enumerate(('N/A', 'person', 'book', 'cup', 'dog', 'class 1')))
+    net = YolosForObjectDetection(YolosConfig(**sizes._SMALL | dict(image_size=[32, 48]), num_detection_tokens=5, id2label=names))
+    sizes.save_hub(net, folder, dict(size=32, max_size=1333))
+    _extra(folder, 'pytorch_model.bin')
+
+def write_videomae(folder):
+    "A classifier with a few of Kinetics' classes"
+    torch.manual_seed(0)
+    names = dict(enumerate(dict.fromkeys((*getattr(prompts, 'KINETICS', ()), 'eating doughnuts', 'riding a bike', 'class 1'))))
+    net = VideoMAEForVideoClassification(VideoMAEConfig(**sizes._SMALL, num_frames=4, use_mean_pooling=True, id2label=names))
+    sizes.save_hub(net, folder)
+    _extra(folder, 'pytorch_model.bin')
+
 def write_vjepa2(folder):
     torch.manual_seed(0)
     sizes.save_hub(sizes.toy_vjepa2(), folder)
@@ -215,18 +233,26 @@ REPOSITORIES = {
     preference.HPS_REPO: write_hps,
     preference.PICKSCORE: write_pickscore,
     preference.VIT_H: write_vit_h,
-    objects.YOLOS: _toy('objects'),
-    action.VIDEOMAE: _toy('action'),
+    objects.YOLOS: write_yolos,
+    action.VIDEOMAE: write_videomae,
     viclip.VICLIP: _toy('viclip'),
     vjepa.VJEPA2_HUB: write_vjepa2,
     guards.DEPTH_ANYTHING: _toy('depth'),
 }
 
+def write_hpdv2(folder):
+    "Captions, as HPDv2's benchmark has them"
+    (folder/'benchmark').mkdir()
+    (folder/'benchmark'/'photo.json').write_text(json.dumps([*prompts.ACTIONS, 'a quiet lake at dawn']))
+    _extra(folder)
+
+DATASETS = {'zhwang/HPDv2': write_hpdv2}
+
 
 def write_all(folder):
     "All repositories below `folder`, and what lies on other servers below `folder/mirror`: the folder of each repository"
     folders = {}
-    for name, write in REPOSITORIES.items():
+    for name, write in (REPOSITORIES | {f'datasets/{k}': w for k, w in DATASETS.items()}).items():
         folders[name] = folder/name
         (folder/name).mkdir(parents=True)
         write(folder/name)

@@ -1,6 +1,6 @@
 """A stand-in for the Hugging Face hub on this machine: the part of its API that `huggingface_hub` uses to look up, download and upload models.
 
-    hub = Hub({'owner/name': folder}).start()        # then point HF_ENDPOINT at hub.url
+    hub = Hub({'owner/name': folder}).start()        # then point HF_ENDPOINT at hub.url; a data set is called 'datasets/owner/name'
     hub.faults['owner/name'] = Fault(cut=1000)       # what goes wrong there from now on
     hub.sent                                         # [(repository, file, first byte, bytes sent)] of the bodies that were asked for
 
@@ -96,8 +96,8 @@ class Hub:
                     TRANSFORMERS_OFFLINE='0', HF_HUB_DISABLE_TELEMETRY='1', NO_PROXY='127.0.0.1')
 
 
-_FILE = re.compile(r'/(?P<repo>[\w.-]+/[\w.-]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)')
-_INFO = re.compile(r'/api/models/(?P<repo>[\w.-]+/[\w.-]+)(/(?P<what>revision|tree|preupload|commit)/(?P<revision>[^/]+))?/?')
+_FILE = re.compile(r'/(?P<repo>(datasets/)?[\w.-]+/[\w.-]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)')
+_INFO = re.compile(r'/api/(?P<repo>(models|datasets)/[\w.-]+/[\w.-]+)(/(?P<what>revision|tree|preupload|commit)/(?P<revision>[^/]+))?/?')
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version, hub = 'HTTP/1.1', None
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith('/mirror/'): return self._mirror(path.removeprefix('/mirror/'), head)
         if path == '/api/whoami-v2': return self._answer(200, dict(name='me', type='user', auth=dict(accessToken=dict(role='write'))), head)
         if m := _FILE.fullmatch(path): return self._file(m['repo'], m['revision'], m['file'], head)
-        if m := _INFO.fullmatch(path): return self._about(m['repo'], m['what'], m['revision'] or 'main', head)
+        if m := _INFO.fullmatch(path): return self._about(m['repo'].removeprefix('models/'), m['what'], m['revision'] or 'main', head)
         self._refuse(404, 'EntryNotFound', head)
 
     # Looking up and downloading
@@ -201,10 +201,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path == '/api/validate-yaml': return self._answer(200, dict(errors=[], warnings=[]))
         if path == '/api/repos/create': return self._create(json.loads(body))
         m = _INFO.fullmatch(path)
-        found = m and m['what'] in ('preupload', 'commit') and self._find(m['repo'], m['revision'], False, '')
+        found = m and m['what'] in ('preupload', 'commit') and self._find(m['repo'].removeprefix('models/'), m['revision'], False, '')
         if m is None: return self._refuse(404, 'EntryNotFound')
         if not found: return
-        if m['what'] == 'commit': return self._commit(m['repo'], m['revision'], *found, body)
+        if m['what'] == 'commit': return self._commit(m['repo'].removeprefix('models/'), m['revision'], *found, body)
         self._answer(200, dict(files=[dict(path=f['path'], uploadMode='regular', shouldIgnore=False) for f in json.loads(body)['files']]))
 
     def _create(self, asked):

@@ -21,6 +21,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from torch import Tensor, nn
 
+from ..downloads import fetch_files
 from ..hub import fetch_file, load_strict, read_tensors
 from ..private import recomputed
 from ..pipeline import check_frames
@@ -324,11 +325,13 @@ def load_opensora_vae(
     source: str | Path = "hpcai-tech/OpenSora-VAE-v1.2",    # hub id or folder, published or `save_pretrained`
     dtype: torch.dtype = torch.float32,                     # of the weights
     device: str = "cpu",
-    sizes: dict | None = None,  # `spatial` and `temporal` of `OpenSoraVAE`, if not the published ones
-    **hub,                                                  # revision, local_files_only, cache_dir
+    sizes: dict | None = None,  # `spatial` and `temporal`; None: those of `layout.json` beside it, else as published
+    **hub,                                                  # revision, local_files_only
 ) -> OpenSoraVAE:                                           # frozen, in evaluation mode
     "Load the VAE, strictly; FileNotFoundError, or ValueError for a checkpoint of another model"
-    config = json.loads(fetch_file(source, "config.json", **hub).read_text(encoding="utf-8"))
+    folder = fetch_files(source, "config.json", "layout.json", **hub)
+    config, layout = json.loads(fetch_file(folder, "config.json").read_text(encoding="utf-8")), folder/"layout.json"
+    if sizes is None and layout.is_file(): sizes = json.loads(layout.read_text(encoding="utf-8"))
     ours = config.get("_class_name") == "OpenSoraVAE"
     if not ours: config = opensora_vae_config(config)
     with torch.device("meta"): vae = OpenSoraVAE.from_config({**config, **(sizes or {})})

@@ -300,7 +300,7 @@ def stdit3_config(official: dict,  # config.json of a published checkpoint, or t
 def load_stdit3(
     source: str | Path = "hpcai-tech/OpenSora-STDiT-v3",   # hub id or folder, in the published layout or in diffusers'
     dtype: torch.dtype = torch.float32,                    # of the weights
-    **hub,                                                 # revision, local_files_only, cache_dir
+    **hub,                                                 # revision, local_files_only
 ) -> STDiT3:                                               # in evaluation mode, on the CPU
     "The published denoiser; FileNotFoundError, or ValueError for a checkpoint of another model"
     config = json.loads(fetch_file(source, "config.json", **hub).read_text(encoding="utf-8"))

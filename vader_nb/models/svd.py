@@ -263,7 +263,8 @@ def load_svd(folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img
             ) -> SVDPipeline:
     "Stable Video Diffusion; raises FileNotFoundError or ValueError, saying what is wrong with a folder"
     wanted = {part: cls for part, cls in _PARTS.items() if part != "image_encoder" or image_encoder is None}
-    folder = fetch_folder(folder_or_hub, tuple(wanted), dtype in HALF, revision, local_files_only)
+    folder = fetch_folder(folder_or_hub, tuple(wanted), dtype in HALF, revision=revision,
+                          local_files_only=local_files_only)
     check_folder(folder, "StableVideoDiffusionPipeline", tuple(wanted))
     nets = {part: load_part(folder, part, cls, dtype) for part, cls in wanted.items()}
     if image_encoder is not None: nets["image_encoder"] = image_encoder.to(dtype)

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ..hub import check_folder, fetch, fetch_file, is_hub_id, load_part, read_tensors
+from ..downloads import TOKENIZER, fetch_files, is_hub_id
+from ..hub import check_folder, fetch, fetch_file, load_part, read_tensors
 from .unet3d import UNet3DPipeline, checkpoint_blocks
 from .vc2_scheduler import VC2DDIMScheduler
 from ..video import check_out_dir
@@ -277,11 +278,10 @@ def convert_text_encoder(tensors: dict[str, Tensor],  # open_clip's names, witho
 
 # %% ../../nbs/models/videocrafter2.ipynb #8b744116
 def vc2_tokenizer(
-    source: str | Path,     # folder or hub id with CLIP's vocabulary, such as "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-    **kwargs,               # revision, local_files_only
+    source: str | Path,     # folder with CLIP's vocabulary
 ) -> CLIPTokenizer:         # pads with 0
     "CLIP's tokenizer as OpenCLIP uses it: padded with token 0, without taking exclamation marks for padding"
-    tokenizer = CLIPTokenizer.from_pretrained(source, pad_token="<|endoftext|>", **kwargs)
+    tokenizer = CLIPTokenizer.from_pretrained(source, pad_token="<|endoftext|>")
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
@@ -431,15 +431,21 @@ def _find_checkpoint(source, **hub):
         raise FileNotFoundError(f"{path}: no such checkpoint; give model.ckpt, a folder with it, or a hub id such as "
                                 f"{HUB!r}")
     from huggingface_hub.constants import HF_HOME
-    path = fetch_file(source, "model.ckpt", **hub)
+    path = fetch_file(fetch_files(source, "model.ckpt", "layout.json", **hub), "model.ckpt")
     return path, Path(HF_HOME)/"vader_nb"/f"{source}-{path.parent.name}".replace("/", "--")
+
+# %% ../../nbs/models/videocrafter2.ipynb #7867d8df
+def _layout_beside(file):
+    "Sizes that are told beside a checkpoint, as of a small one; else the published ones"
+    path = file.with_name("layout.json")
+    return json.loads(path.read_text()) if path.is_file() else LAYOUT
 
 # %% ../../nbs/models/videocrafter2.ipynb #1198dd7c
 def load_videocrafter2(
     source: str | Path = HUB,               # model.ckpt, a folder with it, a converted folder, or a hub id
     converted: str | Path | None = None,    # the converted folder; None: beside the file, or in the hub's cache
     tokenizer: str | Path = HUB_TOKENIZER,  # folder or hub id with CLIP's vocabulary; for converting
-    layout: dict = LAYOUT,                  # sizes of the networks; for converting
+    layout: dict | None = None,             # sizes of the networks; None: `layout.json` beside it, else as published
     dtype: torch.dtype = torch.float32,     # of all networks
     device: str = "cpu",                    # where they go
     revision: str | None = None,            # of the hub's repository
@@ -449,11 +455,12 @@ def load_videocrafter2(
     "VideoCrafter2 from its published checkpoint, converted once; FileNotFoundError or ValueError say what is wrong"
     if (Path(source)/"model_index.json").is_file(): return open_videocrafter2(source, dtype, device, **options)
     file, place = _find_checkpoint(source, revision=revision, local_files_only=local_files_only)
+    layout = layout or _layout_beside(file)
     folder, stat = Path(converted or place), file.stat()
     made_from = json.loads(json.dumps(dict(size=stat.st_size, modified=stat.st_mtime_ns, layout=layout)))
     if not (folder/"source.json").is_file() or json.loads((folder/"source.json").read_text(encoding="utf-8")) != made_from:
         parts, _ = convert_checkpoint(read_tensors(file, "state_dict"), layout)
-        words = fetch(vc2_tokenizer, tokenizer, "tokenizer of CLIP", local_files_only=local_files_only)
+        words = fetch(vc2_tokenizer, tokenizer, "tokenizer of CLIP", *TOKENIZER, local_files_only=local_files_only)
         save_videocrafter2(folder, parts, words, layout, made_from)
     return open_videocrafter2(folder, dtype, device, **options)
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
+from ..downloads import TOKENIZER
 from ..hub import fetch, load_pretrained, read_config, weights_folder
 from .core import Reward, per_frame, scorer_name
 
@@ -133,7 +134,7 @@ def find_tokenizer(model,                     # "tiny", a file, folder or hub id
     if isinstance(model, nn.Module): raise ValueError("a model given as a module needs its tokenizer: give tokenizer=")
     if str(model) == "tiny": return tiny_tokenizer()
     beside = any((Path(model)/f).is_file() for f in ("tokenizer_config.json", "tokenizer.json"))
-    return fetch(CLIPTokenizer.from_pretrained, model if beside else place, "tokenizer")
+    return fetch(CLIPTokenizer.from_pretrained, model if beside else place, "tokenizer", *TOKENIZER)
 
 # %% ../../nbs/rewards/clip.ipynb #6219cc6e
 def clip_reward(model=OPENAI_CLIP,  # a folder or hub id of a CLIP in transformers' format, "tiny", or the module itself

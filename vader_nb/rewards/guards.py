@@ -8,15 +8,12 @@ __all__ = ['LUMA', 'DEPTH_ANYTHING', 'grey_levels', 'edge_strength', 'edge_rewar
            'depth_maps', 'load_depth', 'depth_reward']
 
 # %% ../../nbs/rewards/guards.ipynb #5e476a81
-import json
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoModelForDepthEstimation
 
-from ..hub import load_pretrained, read_config
+from ..hub import load_pretrained, read_config, read_json
 from .core import Reward, per_frame, scorer_name
 
 # %% ../../nbs/rewards/guards.ipynb #2e5c6a63
@@ -158,11 +155,8 @@ def load_depth(name,  # a folder in transformers' format, or a hub id such as `D
 # %% ../../nbs/rewards/guards.ipynb #7569685c
 def _preparation(name):
     "Options of `depth_maps`, from the preprocessor_config.json beside the weights; none if there is no such file"
-    from transformers.utils import cached_file
-    file = cached_file(str(name), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    if file is None: return {}
-    c = json.loads(Path(file).read_text(encoding="utf-8"))
-    return dict(size=c["size"]["height"], multiple=c.get("ensure_multiple_of", 1),
+    c = read_json(name, "preprocessor_config.json")
+    return c and dict(size=c["size"]["height"], multiple=c.get("ensure_multiple_of", 1),
                 keep_aspect=c.get("keep_aspect_ratio", False), mean=tuple(c["image_mean"]), std=tuple(c["image_std"]))
 
 # %% ../../nbs/rewards/guards.ipynb #6e4dab2d

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import YolosConfig, YolosForObjectDetection
-from transformers.image_processing_base import ImageProcessingMixin
 
-from ..hub import load_pretrained, read_config, weights_folder
+from ..hub import load_pretrained, read_config, read_json, weights_folder
 from ..names import unknown
 from .clip import imagenet_normalise
 from .core import Reward, per_frame, scorer_name
@@ -62,11 +61,8 @@ def published_size(model,                # folder, hub id, "tiny", or a `YolosFo
                    config: YolosConfig,  # its configuration
                   ) -> tuple[int, int]:  # shortest and longest edge in pixels
     "The resize of a detector's `preprocessor_config.json`; without that file, the sides it was trained at"
-    found = {}
-    if not isinstance(model, nn.Module):
-        folder = weights_folder("yolos") if str(model) == "tiny" else model
-        try: found = ImageProcessingMixin.get_image_processor_dict(folder)[0]
-        except OSError: pass
+    place = weights_folder("yolos") if str(model) == "tiny" else model
+    found = {} if isinstance(model, nn.Module) else read_json(place, "preprocessor_config.json")
     size = found.get("size") or dict(shortest_edge=min(config.image_size), longest_edge=1333)
     if isinstance(size, int): size = dict(shortest_edge=size, longest_edge=found.get("max_size", 1333))
     return size["shortest_edge"], size["longest_edge"]
