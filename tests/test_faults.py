@@ -13,11 +13,13 @@ from vader_nb.evaluate.measures import evaluate
 from vader_nb.lora import LORA_FILE, Lora, add_lora, folded, load_lora, lora_layers, lora_parameters, lora_scale, remove_lora, save_lora, without_lora
 from vader_nb.methods.vader import Vader, align, check_alignment, vader_loss
 from vader_nb.models.modelscope import tiny_random_modelscope
+from vader_nb.models.rflow import RFlowScheduler
 from vader_nb.pictures import ImagePrompt, load_image_prompts
 from vader_nb.rewards.core import Reward, distance_to, green_reward
 from vader_nb.rewards.load import load_reward
 from vader_nb.sampling import last_k, sample_latents, sample_videos, start_noise
 from vader_nb.savings.rollout import NONE, Savings, averaged, encode_once, rehearse, rollout
+from vader_nb.schedulers import level, step_of
 from vader_nb.trainer import fit
 from vader_nb.training import Training
 from vader_nb.video import atomic_path, read_video, write_video
@@ -113,9 +115,9 @@ def test_memory_options_end_with_the_training(tmp_path):
     with largest(pipe) as training: run = quick(pipe, batch_size=4, gradient_accumulation_steps=4, method=Vader(1, 1))
     with largest(pipe) as saving: run.save(tmp_path)
     with largest(pipe) as evaluation:
-        evaluate(pipe, GREEN, PROMPTS, batch_size=run.batch_size, decode_frames=run.decode_frames, diversity_prompts=0)
+        evaluate(pipe, GREEN, PROMPTS, batch_size=run.batch_size, frames_at_once=run.frames_at_once, diversity_prompts=0)
     assert training == saving == evaluation == dict(videos=1, frames=1)
-    pieces, whole = (sample_videos(pipe, PROMPTS[:3], batch_size=b, decode_frames=n) for b, n in ((1, 1), (16, None)))
+    pieces, whole = (sample_videos(pipe, PROMPTS[:3], batch_size=b, frames_at_once=n) for b, n in ((1, 1), (16, None)))
     assert (pieces - whole).abs().max() < 1e-6
 
 # 4
@@ -180,6 +182,49 @@ def test_one_api_assumed_the_same_latents_are_the_same(name):
         (a, _), (b, _) = (gradient(pipe, loss_fn, batch) for _ in range(2))
         assert torch.equal(a, b), K
 
+PERFECT = [n for n in SCHEDULERS if n not in ('edm', 'edm_dpm', 'ipndm')]        # EDM's networks predict something else
+
+class Perfect(Toy):
+    "Its network knows the one clean video: whatever the sampler does, it must end there"
+    CLEAN = .5
+    def denoise(self, latents, t, cond, guidance_scale):
+        signal, noise, scale = level(self.scheduler, step_of(self.scheduler, t))
+        eps = (latents*scale - signal*self.CLEAN)/noise
+        kind = self.scheduler.config.get('prediction_type', 'epsilon')
+        if isinstance(self.scheduler, RFlowScheduler): return self.CLEAN - eps
+        if 'FlowMatch' in type(self.scheduler).__name__ or kind == 'flow_prediction': return eps - self.CLEAN
+        return signal*eps - noise*self.CLEAN if kind == 'v_prediction' else eps
+
+@pytest.mark.parametrize('name', PERFECT)
+def test_one_api_assumed_of_all_schedulers_where_it_must_end(name):
+    for prediction in ('epsilon', 'v_prediction')[:1 if name in FLOWS else 2]:
+        for way in ('updates', 'same', 'reuse'):
+            if (name, way) in REFUSED: continue
+            pipe, savings = Perfect(settled(name, prediction), num_inference_steps=6), WAYS[way]
+            walk, batch = rollout(pipe, savings), batch_at(PROMPTS, 0, 2)
+            for n in range(savings.updates_per_rollout):
+                out = walk(pipe, batch, 1)
+                assert (out.latents - Perfect.CLEAN).abs().max() < .3, (prediction, way, n)
+                if (way, n) != ('updates', 1): continue                         # that one started from fresh noise
+                signal, noise, scale = level(pipe.scheduler, out.steps[0].index)
+                assert .6 < ((out.steps[0].latents*scale - signal*Perfect.CLEAN)/noise).std() < 1.5, (prediction, way, n)
+
+@pytest.mark.parametrize('name', ['ddim', 'ddim_parallel', 'euler', 'euler_leading', 'heun', 'dpm', 'deis', 'unipc'])
+def test_one_api_assumed_of_all_schedulers_a_prediction_used_twice(name):
+    "Where the network is right everywhere, its prediction at one step, brought to the next, is the one at the next"
+    for prediction in ('epsilon', 'v_prediction'):
+        pipe = Perfect(settled(name, prediction), num_inference_steps=6)
+        plain, twice = (rollout(pipe, s)(pipe, batch_at(PROMPTS, 0, 2), 1).steps[0].latents for s in (NONE, Savings(reuse=2)))
+        assert (plain - twice).abs().max() < 1e-3*plain.abs().max(), prediction
+
+def test_zero_that_means_none():
+    "eta=0 is no noise, also for a scheduler whose own default is another"
+    pipe = Toy(settled('tcd', 'epsilon'))
+    noise = start_noise(pipe, 1, torch.Generator().manual_seed(0))
+    cond = pipe.encode_prompt(PROMPTS[:1])
+    videos = [sample_latents(pipe, cond, noise, generator=torch.Generator().manual_seed(s), eta=e) for s, e in ((1, 0.), (2, 0.), (2, .5))]
+    assert torch.equal(videos[0], videos[1]) and not torch.equal(videos[1], videos[2])
+
 # 6
 def judge(power):
     def score(frames, prompts): return frames[:, :, 1].pow(power).mean((1, 2, 3))
@@ -207,6 +252,16 @@ EQUALS = dict(
     frames=dict(method=Vader(1, 4)), told=dict(guidance_scale=2., eta=0., num_inference_steps=4), pieces=dict(gradient_accumulation_steps=2),
     often=dict(save_every=1), defaults=dict(pipe=dict(guidance_scale=7.), guidance_scale=2))
 
+def written(how):
+    "A function of one name, with the code that is given"
+    names = {}
+    exec(f'def mine(frames, prompts): return frames.{how}((1, 2, 3, 4))', names)
+    return dict(reward=Reward(names['mine']))
+
+DIFFERENT = ((written('mean'), written('amax')), (dict(reward=Reward(judge(1), 'mine')), dict(reward=Reward(judge(2), 'mine'))),
+             (dict(reward=headed(1.)), dict(reward=headed(2.))), (dict(method=Vader(last_k(1), None)), dict(method=Vader(last_k(2), None))),
+             (dict(method=Vader(1, None, distance_to(5., .1))), dict(method=Vader(1, None, distance_to(6., .1)))))
+
 def resumed(file, kw):
     kw = BASE | kw
     return quick(Toy(**kw.pop('pipe', {})), checkpoint=file, **kw)
@@ -221,10 +276,12 @@ def test_incomplete_fingerprint(tmp_path):
             pytest.fail(f'went on with another {what}')
         assert file.read_bytes() == bytes_
     for what, kw in EQUALS.items(): resumed(file, kw)
-    with pytest.raises(ValueError, match='other settings'):
+    for one, other in DIFFERENT:
         file.unlink()
-        quick(Toy(), headed(1.), checkpoint=file)
-        quick(Toy(), headed(2.), checkpoint=file)
+        resumed(file, one)
+        with pytest.raises(ValueError, match='other settings'): resumed(file, other)
+    file.unlink()
+    for target in (10, 10.): resumed(file, dict(method=Vader(1, None, distance_to(target, .1))))
 
 # 7
 def test_key_that_does_not_determine_its_value():
@@ -300,7 +357,9 @@ def test_name_collisions():
     assert parts <= set(record) and record['drift'] == 0 and record['reward'] == pytest.approx(sum(record[k] for k in parts))
 
 # 12
-def test_hand_made_import(tmp_path):
+def test_hand_made_import(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    for name in ('mine', 'neighbour'): monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path/'neighbour.py').write_text('SHARE = .5')
     (tmp_path/'mine.py').write_text(textwrap.dedent('''
         from __future__ import annotations
@@ -353,6 +412,15 @@ def test_state_that_is_assumed():
     assert torch.equal(sample_videos(pipe, PROMPTS[:1]), before)
     pipe.denoiser.unfuse_lora()
     with lora_scale(pipe, 0.): assert not torch.equal(sample_videos(pipe, PROMPTS[:1]), before)
+    with lora_scale(pipe, .5):
+        half = sample_videos(pipe, PROMPTS[:1])
+        with lora_scale(pipe, 0.): pass
+        with without_lora(pipe): pass
+        with folded(pipe): pass
+        assert torch.equal(sample_videos(pipe, PROMPTS[:1]), half)              # each block leaves what it found
+    with without_lora(pipe):
+        with without_lora(pipe): base = sample_videos(pipe, PROMPTS[:1])
+        assert torch.equal(sample_videos(pipe, PROMPTS[:1]), base)
     with folded(pipe), pytest.raises(ValueError, match='leave the block'), folded(pipe): pass
 
 def test_state_that_is_assumed_another_name(tmp_path):
@@ -403,7 +471,7 @@ def test_advice_that_ignores_what_was_asked(monkeypatch):
     from vader_nb.savings.planner import Device, Plan
     for kw in (dict(speed=0.), dict(bus=0.), dict(vram=0.), dict(reserve=-1.)):
         with pytest.raises(ValueError, match='must be'): Device(**dict(vram=8.) | kw)
-    asked, told = PlanOptions(batch_size=4, num_inference_steps=5, reward_frames=2, lora_rank=3), {}
+    asked, told = PlanOptions(batch_size=3, num_inference_steps=5, reward_frames=2, lora_rank=3), {}
     pipe = tiny_random_modelscope(num_frames=2)
     def short(*a, **kw):
         told.update(kw)
@@ -411,7 +479,7 @@ def test_advice_that_ignores_what_was_asked(monkeypatch):
     names = dict(vars(memory), torch=torch, pipe=pipe, reward=GREEN, prompts=PROMPTS, align=short, Vader=Vader, Lora=Lora, Training=Training)
     exec(_as_code(asked, Plan(('checkpoint_denoiser', 'sliced_decode'), None, 1., torch.float32)), names)
     training = told['training']
-    assert training.batch_size//training.gradient_accumulation_steps == 4 and told['num_inference_steps'] == 5
+    assert training.batch_size//training.gradient_accumulation_steps == 3 and told['num_inference_steps'] == 5
     assert told['method'].reward_frames == 2 and told['lora'].rank == 3
 
 def test_advice_that_is_wrong():
@@ -442,3 +510,77 @@ def test_one_naming_scheme(tmp_path):
     load_lora(Toy(), tmp_path/'both.safetensors', ignore=('text_encoder',))
     save_file({f'unet.to_q.lokr_{i}': torch.zeros(2, 2) for i in 'ab'}, tmp_path/'lokr.safetensors')
     with pytest.raises(ValueError, match="named like 'unet.to_q.lokr_a'"): load_lora(Toy(), tmp_path/'lokr.safetensors')
+
+# Awkward situations
+def test_gradient_that_is_0_is_remarked_on():
+    with pytest.warns(UserWarning, match='gradient was exactly 0 in all of the first 3 updates'):
+        quick(Toy(), Reward(lambda f, p: 0*f.mean((1, 2, 3, 4)), 'flat'), train_steps=3, method=Vader(1, None, anchor=0.))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        quick(Toy(), train_steps=3)
+
+def test_going_on_from_a_lora(tmp_path):
+    first = quick(Toy(), train_steps=2)
+    file = save_lora(first.pipe, tmp_path)
+    second = quick(Toy(), train_steps=1, lora=Lora(start=tmp_path))
+    assert second.log[0]['drift'] > 0 and len(lora_parameters(second.pipe)[0]) == 8
+    options = second.options['lora']
+    assert quick(Toy(), lora=Lora(start=file)).options['lora'] == options != first.options['lora']
+    with pytest.raises(FileNotFoundError): quick(Toy(), lora=Lora(start=tmp_path/'nowhere'))
+
+def test_text_that_the_encoder_cuts_off(recwarn):
+    pipe = tiny_random_modelscope(num_frames=2)
+    pipe.tokenizer.model_max_length = 4
+    with pytest.warns(UserWarning, match='1 of 2 prompts are longer than the 4 tokens'):
+        from vader_nb.prompts import remark_on_cut
+        remark_on_cut(pipe, ['a red', 'a red circle moving left over sand'])
+
+def test_two_runs_in_one_folder(tmp_path):
+    from vader_nb.console import out_folder
+    with out_folder(tmp_path), pytest.raises(ValueError, match='another run writes into'), out_folder(tmp_path): pass
+    with out_folder(tmp_path): pass
+    assert not list(tmp_path.iterdir())
+
+def test_full_disk_in_words(tmp_path, monkeypatch):
+    from vader_nb.checkpoints import save_state
+    def full(*a): raise RuntimeError('[enforce fail at inline_container.cc:668] . unexpected pos 128 vs 22')
+    monkeypatch.setattr(torch, 'save', full)
+    with pytest.raises(OSError, match='is the disk full'): save_state(tmp_path/'c.pt', a=1)
+    assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match='no checkpoint after update 1'): run = quick(Toy(), train_steps=1, checkpoint=tmp_path/'c.pt')
+    assert len(run.log) == 1 and lora_layers(run.pipe)
+
+def test_video_file_that_was_cut_off(tmp_path):
+    whole = write_video(tmp_path/'v.mp4', torch.rand(8, 3, 32, 32)).read_bytes()
+    for n in (0, 100, len(whole)//2, len(whole) - 100):
+        (tmp_path/'cut.mp4').write_bytes(whole[:n])
+        try: read_video(tmp_path/'cut.mp4')
+        except ValueError as e: assert 'cannot be read as a video' in str(e)
+
+def test_threads_and_pickles():
+    import copy, pickle
+    from concurrent.futures import ThreadPoolExecutor
+    def state(_):
+        pipe = Toy()
+        return torch.cat([p.flatten() for p in add_lora(pipe, 4, seed=3)])
+    with ThreadPoolExecutor(4) as pool: found = list(pool.map(state, range(8)))
+    assert all(torch.equal(found[0], x) for x in found)
+    pipe = Toy()
+    add_lora(pipe, 2)
+    for twin in (pickle.loads(pickle.dumps(pipe.denoiser)), copy.deepcopy(pipe.denoiser)):
+        assert type(twin) is type(pipe.denoiser) and all(torch.equal(a, b) for a, b in zip(twin.parameters(), pipe.denoiser.parameters()))
+    remove_lora(pipe)
+    assert pickle.loads(pickle.dumps(pipe.denoiser)).state_dict().keys() == Toy().denoiser.state_dict().keys()
+
+def test_unknown_words(tmp_path):
+    from vader_nb.models.load import load_pipeline
+    with pytest.raises(ValueError, match="unknown device 'gpu'"): load_pipeline('tiny', device='gpu')
+    with pytest.raises(TypeError, match='put it in a list'): quick(Toy()).show('a prompt')
+
+def test_older_videos_between_the_new_ones(tmp_path, capsys):
+    from vader_nb.commands.sample import vader_sample
+    (tmp_path/'001_an_older_one.mp4').write_bytes(b'')
+    words = ['--prompt', PROMPTS[0], '--out', str(tmp_path), '--num-inference-steps', '1']
+    with pytest.raises(SystemExit) as left: vader_sample(words)
+    assert left.value.code == 2 and 'videos of another call' in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ['001_an_older_one.mp4']

@@ -9,11 +9,12 @@ __all__ = ['Progress', 'JSONLog', 'read_log', 'TensorBoard', 'Samples', 'plot_lo
 from pathlib import Path
 from statistics import fmean
 from typing import Callable
-import json, torch
+import json, torch, warnings
 from tqdm.auto import tqdm
 from .trainer import check_file
 from .training import check_count
-from .video import atomic_path, check_out_dir, check_pixels, contact_sheet, shown_scale, write_image, write_video
+from .video import atomic_path, check_out_dir, check_pixels, contact_sheet
+from .video import shown_scale, write_image, write_video
 
 # %% ../nbs/core/callbacks.ipynb #2b2cd544
 class Progress:
@@ -39,7 +40,9 @@ class JSONLog:
     def before_fit(self, state):
         with atomic_path(self.path) as tmp: tmp.write_text("".join(map(self._line, state.log)), encoding="utf-8")
     def after_step(self, state):
-        with self.path.open("a", encoding="utf-8") as f: f.write(self._line(state.log[-1]))
+        try:
+            with self.path.open("a", encoding="utf-8") as f: f.write(self._line(state.log[-1]))
+        except OSError as e: warnings.warn(f"{self.path} lacks update {state.step}, the training goes on: {e}")
 
 def read_log(path,            # file that `JSONLog` wrote
             ) -> list[dict]:  # one record an update
@@ -81,7 +84,7 @@ class Samples:
     @torch.no_grad()
     def _write(self, step):
         frames, path = check_pixels(self.fn(), "Samples: the function's frames"), self.folder/f"step_{step:04}.png"
-        sheet, clip = (self.scale, self.scale) if self.scale else (min(2, 256/frames.shape[-1]), min(2, shown_scale(frames)))
+        sheet, clip = self.scale or min(2, 256/frames.shape[-1]), self.scale or min(2, shown_scale(frames))
         write_image(path, contact_sheet(frames, self.captions, scale=sheet))
         if self.video: write_video(path.with_suffix(".mp4"), frames, scale=clip)
     def before_fit(self, state):

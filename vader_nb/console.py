@@ -7,11 +7,14 @@ __all__ = ['SAMPLER', 'option', 'make_parser', 'parse_options', 'typed_value', '
            'given', 'quiet', 'run_command']
 
 # %% ../nbs/core/console.ipynb #8c57abe9
-import argparse, sys
+import argparse, os, sys
 from contextlib import contextmanager
 from dataclasses import field, fields
 from pathlib import Path
 from typing import get_args
+
+try: import fcntl
+except ImportError: fcntl = None        # on Windows
 
 # %% ../nbs/core/console.ipynb #a2792765
 def option(default,          # None: nothing unless it is given
@@ -96,11 +99,29 @@ def one_line_errors(command: str,       # its name, in front of the message
 
 # %% ../nbs/core/console.ipynb #828532e8
 @contextmanager
+def _alone(folder):
+    "Hold a folder for one run: a second one in it is refused while the first one lives (not on Windows)"
+    if fcntl is None:
+        yield folder
+        return
+    with open(folder/".running", "a+", encoding="utf-8") as lock:
+        lock.seek(0)
+        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError: raise ValueError(f"another run writes into {folder} (process {lock.read().strip()}): give "
+                                         "another folder, or wait until it has ended") from None
+        lock.truncate(0)
+        print(os.getpid(), file=lock, flush=True)
+        try: yield folder
+        finally: Path(lock.name).unlink(missing_ok=True)
+
+# %% ../nbs/core/console.ipynb #2f3db416
+@contextmanager
 def out_folder(path: str):  # folder to write into, made if absent
     "Yield the folder; if the block fails and the folder is new and holds no file, it is removed again"
     from vader_nb.video import check_out_dir
     new = not Path(path).exists()
-    try: yield check_out_dir(path)
+    try:
+        with _alone(check_out_dir(path)) as folder: yield folder
     except BaseException:
         if new and not any(p.is_file() for p in Path(path).rglob("*")):
             for p in sorted([*Path(path).rglob("*"), Path(path)], reverse=True): p.rmdir()

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LORA_TARGETS', 'LORA_FILE', 'with_peft', 'lora_layers', 'lora_parameters', 'Lora', 'lora_targets', 'add_lora',
-           'write_safetensors', 'lora_state', 'save_lora', 'load_lora', 'remove_lora', 'set_lora_scale', 'lora_scale',
-           'without_lora', 'folded']
+           'write_safetensors', 'lora_file', 'lora_state', 'save_lora', 'load_lora', 'remove_lora', 'set_lora_scale',
+           'lora_scale', 'without_lora', 'folded']
 
 # %% ../nbs/core/lora.ipynb #6b89887d
 from contextlib import contextmanager
@@ -143,7 +143,8 @@ def write_safetensors(path,                 # file to write
 # %% ../nbs/core/lora.ipynb #2cf98504
 LORA_FILE = "pytorch_lora_weights.safetensors" # the name that diffusers looks for
 
-def _lora_file(path):
+def lora_file(path,    # a folder, or a .safetensors file
+             ) -> Path:
     "A folder stands for the file in it with diffusers' name"
     path = Path(path)
     return path if path.suffix == ".safetensors" else path/LORA_FILE
@@ -157,9 +158,10 @@ def _adapter(module):
     lora_parameters(module)
     names = sorted({n for l in lora_layers(module) for n in l.scaling})
     if len(names) == 1: return names[0]
-    raise ValueError(f"{type(module).__name__} carries the adapters {', '.join(names)}, and one is wanted here: take the "
-                     "others off with delete_adapters")
+    raise ValueError(f"{type(module).__name__} carries the adapters {', '.join(names)}, and one is wanted: take "
+                     "the others off with delete_adapters")
 
+# %% ../nbs/core/lora.ipynb #c4e3f85e
 def lora_state(
     model, # a pipeline or a module with a LoRA
     prefix: str=None, # what diffusers calls the module, "unet" or "transformer"; None: the pipeline's own, else "unet"
@@ -175,7 +177,7 @@ def save_lora(model,             # a pipeline or a module with a LoRA
               prefix: str=None,  # "unet" or "transformer"; None: the pipeline's own
              ) -> Path:          # the file
     "Write the LoRA in diffusers' format, with its rank and alpha; atomic, and the same bytes for the same LoRA"
-    prefix, path = _prefix(model, prefix), _lora_file(path)
+    prefix, path = _prefix(model, prefix), lora_file(path)
     tensors = lora_state(model, prefix)
     config = _denoiser(model).peft_config[_adapter(_denoiser(model))].to_dict()
     config = {f"{prefix}.{k}": sorted(v) if isinstance(v, (set, list)) else v for k, v in config.items()}
@@ -215,19 +217,21 @@ def _check_known(path, tensors, prefix, ignore):
         f"{path} holds no LoRA of a {prefix!r}; its tensors are named like {next(iter(tensors), 'nothing')!r}")
     other = [k for k in tensors if not k.startswith(prefix + ".") and not k.startswith(tuple(ignore) or "\0")]
     if other: raise ValueError(
-        f"{path} holds more than the LoRA of the {prefix!r}: {len(other)} tensors such as {other[0]!r}, which would not "
-        f"be applied; to load it without them give ignore=({other[0].split('.')[0]!r},)")
+        f"{path} holds more than the LoRA of the {prefix!r}: {len(other)} tensors such as {other[0]!r}, which would "
+        f"not be applied; to load it without them give ignore=({other[0].split('.')[0]!r},)")
     strange = [k for k in tensors if k.startswith(prefix + ".") and not k.endswith(_KNOWN)]
-    if strange: raise ValueError(f"{path} holds {len(strange)} tensors such as {strange[0]!r}; known are names that end "
-                                 f"in {', '.join(_KNOWN)}, and kohya's and diffusers' older ones")
+    if strange: raise ValueError(f"{path} holds {len(strange)} tensors such as {strange[0]!r}; known are names that "
+                                 f"end in {', '.join(_KNOWN)}, and kohya's and diffusers' older ones")
 
+# %% ../nbs/core/lora.ipynb #71b56f35
 def _read_lora(path, module, prefix, ignore):
     "Tensors of the file, by peft's names without the prefix, and alpha of the layers that say it"
     layers = _layer_names(module, prefix)
     found = {_modern(k, layers): v for k, v in _load_tensors(path).items()}
     _check_known(path, found, prefix, ignore)
     own = {k.removeprefix(prefix + "."): v for k, v in found.items() if k.startswith(prefix + ".")}
-    return {k: v for k, v in own.items() if ".lora_" in k}, {k: v.item() for k, v in own.items() if k.endswith(".alpha")}
+    alphas = {k: v.item() for k, v in own.items() if k.endswith(".alpha")}
+    return {k: v for k, v in own.items() if ".lora_" in k}, alphas
 
 # %% ../nbs/core/lora.ipynb #b3fa8bb9
 def _check_fits(module, state, path):
@@ -265,7 +269,7 @@ def load_lora(model,                   # a pipeline or a module without a LoRA
               ignore: tuple=(),        # parts of the file to leave out, such as ("text_encoder",)
              ) -> list[nn.Parameter]:  # its parameters, float32, trainable
     "Freeze the denoiser and put a saved LoRA on it; FileNotFoundError, or ValueError for a LoRA of another model"
-    module, path, prefix = _denoiser(model), _lora_file(path), _prefix(model, prefix)
+    module, path, prefix = _denoiser(model), lora_file(path), _prefix(model, prefix)
     _check_no_lora(module)
     state, alphas = _read_lora(path, module, prefix, ignore)
     _check_fits(module, state, path)
@@ -280,8 +284,8 @@ def load_lora(model,                   # a pipeline or a module without a LoRA
 def _check_not_merged(model):
     "ValueError for a LoRA that was added to the weights, where it has no strength of its own"
     if any(l.merged for l in lora_layers(model)): raise ValueError(
-        f"the LoRA of this {type(_denoiser(model)).__name__} is fused into its weights, so it can be neither scaled nor "
-        "taken off nor folded again: call unfuse_lora() first, or leave the block of folded()")
+        f"the LoRA of this {type(_denoiser(model)).__name__} is fused into its weights, so it can be neither scaled "
+        "nor taken off nor folded again: call unfuse_lora() first, or leave the block of folded()")
 
 def _free_layers(model):
     "The layers of the one adapter, which is beside the weights"

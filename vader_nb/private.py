@@ -159,6 +159,7 @@ def counted(scheduler,  # one that counts its steps
         for k in told: there.pop(k, None)
         there.update(found)
 
+# %% ../nbs/core/private.ipynb #58b67941
 def _copied(v):
     "A list or a tensor that later steps will not change"
     return [_copied(x) for x in v] if isinstance(v, list) else v.clone() if isinstance(v, torch.Tensor) else v

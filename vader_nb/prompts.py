@@ -6,10 +6,10 @@
 __all__ = ['ANIMALS', 'ACTIVITIES', 'INSTRUMENTS', 'CLOTHES', 'OBJECTS', 'PLACES', 'ACTIONS', 'KINETICS', 'HPDV2', 'PROMPT_SETS',
            'IMAGE_SETS', 'with_article', 'activity_prompts', 'instrument_prompts', 'clothing_prompts', 'object_prompts',
            'tells_action', 'hpsv2_action_prompts', 'split_prompts', 'read_prompts', 'texts_of', 'prompt_key',
-           'sample_prompts', 'load_prompts', 'load_pictures', 'prompt_batch']
+           'remark_on_cut', 'sample_prompts', 'load_prompts', 'load_pictures', 'prompt_batch']
 
 # %% ../nbs/core/prompts.ipynb #8981909a
-import json, re
+import json, re, warnings
 from hashlib import sha256
 from pathlib import Path
 from typing import Callable
@@ -185,6 +185,17 @@ def prompt_key(prompt,   # a text, or an image prompt
               ) -> str:  # the text; of an image prompt its text and a hash of its pixels
     "What tells a prompt from others, the same in every process"
     return prompt if isinstance(prompt, str) else prompt.key
+
+# %% ../nbs/core/prompts.ipynb #d0d11d50
+def remark_on_cut(pipe,            # its `tokenizer`, if it has one, says how long a text may be
+                  prompts: list):  # texts, or image prompts
+    "A warning that names the first of the texts whose end the encoder does not read"
+    tokenizer = getattr(pipe, "tokenizer", None)
+    length = getattr(pipe, "text_length", None) or getattr(tokenizer, "model_max_length", None)
+    if not length or not callable(tokenizer): return
+    long = [p for p in texts_of(prompts) if len(tokenizer(p, truncation=False).input_ids) > length]
+    if long: warnings.warn(f"{len(long)} of {len(prompts)} prompts are longer than the {length} tokens that "
+                           f"{pipe.name} reads, and their ends change nothing: {long[0]!r:.80}")
 
 # %% ../nbs/core/prompts.ipynb #f7c4a253
 def _tiny_prompts(): # the tiny world's training and test captions

@@ -118,7 +118,8 @@ def plan_sampling(pipe: VideoPipeline,  # its scheduler is set to the timesteps
     steps = _selection(grad_steps, len(pipe.scheduler.timesteps), select_generator)
     if steps and not torch.is_grad_enabled(): raise RuntimeError(
         f"{len(steps)} steps should carry gradient, but gradients are off here (torch.no_grad)")
-    options = {k: v for k, v in dict(eta=s.eta, generator=generator).items() if v is not None and _takes(pipe.scheduler, k)}
+    given = {k: v for k, v in dict(eta=s.eta, generator=generator).items() if v is not None}
+    options = {k: v for k, v in given.items() if _takes(pipe.scheduler, k)}
     return Plan(pipe.scheduler.timesteps, steps, s.guidance_scale, options)
 
 # %% ../nbs/core/sampling.ipynb #12a61e9e
@@ -131,6 +132,7 @@ class GradStep(NamedTuple):
     guidance_scale: float
     memory: dict | None = None  # what the scheduler knew before it; only of a rollout that is to be gone on with
 
+# %% ../nbs/core/sampling.ipynb #da14a623
 def sample_latents(pipe: VideoPipeline,  # any pipeline of the protocol
                    cond: Condition,  # what to draw, B videos
                    latents: torch.Tensor,  # x_T, noise (B, C, f, h, w)
@@ -208,11 +210,11 @@ def sample_videos(pipe: VideoPipeline,   # any pipeline of the protocol
                   prompts: list[str],    # one for each video
                   seed: int = 0,         # video i starts from seed + i
                   batch_size: int = 16,  # videos at a time; does not change the result
-                  decode_frames: int | None = None,  # decoded together, where they can be decoded alone; None: all
+                  frames_at_once: int | None = None,  # decoded together, where they can be decoded alone; None: all
                   **settings,            # num_inference_steps, guidance_scale, eta; None or absent: the model's own
                  ) -> torch.Tensor:      # pixels (B, F, 3, H, W) in [0, 1]
     "Sample one video for each prompt, without gradients"
-    for k, n in dict(batch_size=batch_size, decode_frames=decode_frames).items():
+    for k, n in dict(batch_size=batch_size, frames_at_once=frames_at_once).items():
         if n is not None and n < 1: raise ValueError(f"{k}={n}: must be at least 1")
     prompts, videos = check_prompts(prompts), []
     for i in range(0, len(prompts), batch_size):
@@ -220,5 +222,5 @@ def sample_videos(pipe: VideoPipeline,   # any pipeline of the protocol
         generators = seeded(range(seed + i, seed + i + len(batch)))
         noise = start_noise(pipe, len(batch), generators, **settings)
         latents = sample_latents(pipe, pipe.encode_prompt(batch), noise, generator=generators, **settings)
-        videos.append(_decoded(pipe, latents, decode_frames))
+        videos.append(_decoded(pipe, latents, frames_at_once))
     return torch.cat(videos)

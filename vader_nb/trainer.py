@@ -125,12 +125,15 @@ def _update(state, loss_fn, batches, prompts, training):
 
 # %% ../nbs/core/trainer.ipynb #7988b604
 def _save(state, path, config):
-    "Write a checkpoint, from the main process"
+    "Write a checkpoint, from the main process; a disk that is full ends no training"
     if path is None or not state.accelerator.is_main_process: return
-    save_state(path, fit=1, config=json.dumps(config), log=state.log, optimizer=state.optimizer,
-               parameters=[p.detach().cpu() for p in state.parameters], scaler=state.accelerator.scaler,
-               loss=state.loss_fn if hasattr(state.loss_fn, "load_state_dict") else None)
+    parts = dict(fit=1, config=json.dumps(config), log=state.log, optimizer=state.optimizer,
+                 parameters=[p.detach().cpu() for p in state.parameters], scaler=state.accelerator.scaler,
+                 loss=state.loss_fn if hasattr(state.loss_fn, "load_state_dict") else None)
+    try: save_state(path, **parts)
+    except OSError as e: warnings.warn(f"no checkpoint after update {state.step}, the training goes on: {e}")
 
+# %% ../nbs/core/trainer.ipynb #25fe7127
 def _check_saved(path, saved, state, config, updates_per_rollout):
     "Refuse a checkpoint of another run before anything is restored"
     if "fit" not in saved: raise ValueError(f"{path} is a checkpoint, but not one of fit")
@@ -273,8 +276,6 @@ def _updates(state, loss_fn, prompts, parts, training, updates_per_rollout, fact
         yield _update(state, loss_fn, batches, drawn, training)
 
 # %% ../nbs/core/trainer.ipynb #89405248
-_LOOK_AT = 3        # updates after which a gradient that was always 0 is remarked on
-
 def _remark_on_gradients(state):
     "A warning if no batch so far had a gradient: nothing is learnt, and nothing else would say so"
     if any(r["grad_norm"] for r in state.log): return
@@ -291,7 +292,7 @@ def _loop(state, records, config, training, updates_per_rollout, callbacks):
             _call([c], "before_fit", state)
         for record in records:
             state.log.append(record)
-            if state.step == min(_LOOK_AT, state.train_steps): _remark_on_gradients(state)
+            if state.step == min(3, state.train_steps): _remark_on_gradients(state)
             due = state.step//training.save_every > saved//training.save_every and state.step % updates_per_rollout == 0
             if due or state.step == state.train_steps:
                 _save(state, training.checkpoint, config)

@@ -88,7 +88,8 @@ def _globals_of(f):
 # %% ../nbs/core/training.ipynb #0a043878
 def _of_function(f, memo):
     "A function by its code, what it closes over, its defaults, and what it takes from its module"
-    told = [f.__closure__ and [c.cell_contents for c in f.__closure__], f.__defaults__, f.__kwdefaults__, _globals_of(f)]
+    held = [c.cell_contents for c in f.__closure__ or ()]
+    told = [held, f.__defaults__, f.__kwdefaults__, _globals_of(f)]
     return [_of_code(f.__code__), plain(told, memo)]
 
 def _of_network(net):

@@ -162,7 +162,7 @@ def _evaluate(a, run, groups):
     def measure(scale, when):
         n = lambda k: a.diversity_prompts if k == "held_out" else 0
         with lora_scale(run.pipe, scale):
-            sizes = dict(batch_size=a.eval_batch_size or run.batch_size, decode_frames=run.decode_frames)
+            sizes = dict(batch_size=a.eval_batch_size or run.batch_size, frames_at_once=run.frames_at_once)
             return {k: evaluate(run.pipe, run.reward, p, a.seed, diversity_prompts=n(k), embed=embed, draw=run.draw,
                                 diversity_seeds=a.diversity_seeds, progress=f"{k}, {when}", **sizes,
                                 **asdict(run.sampler)) for k, p in groups.items()}

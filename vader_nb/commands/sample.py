@@ -8,6 +8,7 @@ __all__ = ['SampleOptions', 'sample', 'vader_sample']
 # %% ../../nbs/commands/sample.ipynb #1cae1fdc
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
 
@@ -59,6 +60,7 @@ def _prompts_to_sample(a):
 def _drawing(a, pipe, prompts):
     "What draws the videos, after a check that the model can continue these pictures or draw these texts"
     from vader_nb.methods.long_video import sample_long
+    from vader_nb.prompts import remark_on_cut
     from vader_nb.sampling import sample_videos, sampler_settings
     if a.image and not hasattr(pipe, "encode_images"): raise ValueError(
         f"{pipe.name} draws texts: give --prompt; pictures are continued by tiny-i2v, svd and svd-xt")
@@ -67,6 +69,7 @@ def _drawing(a, pipe, prompts):
     sampler_settings(pipe, **settings)
     if a.image: return lambda: sample_long(pipe, prompts, a.chunks, a.seed, a.batch_size, progress=True, **settings)
     pipe.encode_prompt(prompts)
+    remark_on_cut(pipe, prompts)
     return lambda: sample_videos(pipe, prompts, a.seed, a.batch_size, **settings)
 
 # %% ../../nbs/commands/sample.ipynb #1a6c7014
@@ -88,15 +91,22 @@ def _load_model(a):
     return pipe
 
 # %% ../../nbs/commands/sample.ipynb #de693170
+def _check_others(folder, names):
+    "Refuse a folder with the videos of another call: they would stand between the new ones"
+    others = sorted(p.name for p in Path(folder).glob("[0-9][0-9][0-9]_*.mp4") if p.name not in names)
+    if others: raise ValueError(f"{folder} holds {len(others)} videos of another call, such as {others[0]}, which "
+                                "would stand between the new ones: give another --out, or move them away")
+
 def sample(a: SampleOptions):  # of the command
     "The work of `vader_sample`; everything that can be refused is refused before the folder is made"
     from vader_nb.video import contact_sheet, write_image, write_video
     prompts, pipe = _prompts_to_sample(a), _load_model(a)
-    draw = _drawing(a, pipe, prompts)
+    draw, names = _drawing(a, pipe, prompts), [f"{i:03}_{_slug(p)}.mp4" for i, p in enumerate(prompts)]
+    _check_others(a.out, names)
     with out_folder(a.out) as out:
         videos = draw()
         scale = _show_scale(videos)
-        for i, (p, v) in enumerate(zip(prompts, videos)): write_video(out/f"{i:03}_{_slug(p)}.mp4", v, a.fps, scale)
+        for name, v in zip(names, videos): write_video(out/name, v, a.fps, scale)
         write_image(out/"contact_sheet.png", contact_sheet(videos, [str(p) for p in prompts], scale=max(1, scale//2)))
     print(f"{len(videos)} videos and contact_sheet.png in {out}")
 

@@ -91,7 +91,8 @@ class _Notes:
         self.found[key] = outcome
         if not self.path: return
         outcomes = {k: asdict(v) for k, v in self.found.items()}
-        with atomic_path(self.path) as p: Path(p).write_text(json.dumps(dict(study=self.study, outcomes=outcomes)), encoding="utf-8")
+        with atomic_path(self.path) as p:
+            Path(p).write_text(json.dumps(dict(study=self.study, outcomes=outcomes)), encoding="utf-8")
 
 # %% ../../nbs/evaluate/all_rewards.ipynb #4ab5b7e4
 @dataclass(frozen=True)

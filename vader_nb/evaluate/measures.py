@@ -168,17 +168,15 @@ def evaluate(pipe: VideoPipeline,  # any pipeline, with or without a LoRA
              diversity_prompts: int = 5,  # prompts (the first ones) whose diversity is measured; 0 skips it
              diversity_seeds: int = 6,  # videos of each, at least 2; the paper: 500
              embed: Callable | None = None,  # frames (B, F, 3, H, W) -> (B, D), for the diversity; None: the tiny CLIP
-             decode_frames: int | None = None,  # decoded together, where they can be decoded alone; None: all
              progress: str = "",  # text of a progress bar; empty: no bar
              draw: Callable = sample_videos,  # (pipe, prompts, seed, batch_size, **settings) -> videos (B, F, 3, H, W)
-             **settings,  # of the sampler: num_inference_steps, guidance_scale, eta
+             **settings,  # of `draw`: num_inference_steps, guidance_scale, eta, frames_at_once
             ) -> Evaluation:
     "Sample, score and measure a model; raises ValueError or TypeError for bad input before any work"
     prompts, reward = _checked(prompts, reward, batch_size, diversity_prompts, diversity_seeds)
     chosen = prompts[:diversity_prompts]
     total = len(prompts) + len(chosen)*diversity_seeds
     with tqdm(total=total, desc=progress, disable=not progress, unit="video") as bar:
-        settings["decode_frames"] = decode_frames
         found = list(_measured(pipe, reward, prompts, seed, batch_size, bar, draw, settings))
         spread = None
         if chosen:

@@ -195,7 +195,7 @@ def _check_chain(pipe, method, savings):
 
 def long_sampler(chunks: int):   # how often to continue; a function like `sample_videos`
     "What samples long videos, in the place of `sample_videos`"
-    def draw(pipe, prompts, seed=0, batch_size=16, decode_frames=None, **settings):
+    def draw(pipe, prompts, seed=0, batch_size=16, frames_at_once=None, **settings):
         from vader_nb.methods.long_video import sample_long
         return sample_long(pipe, prompts, chunks, seed, batch_size, **settings)
     return draw

@@ -16,16 +16,16 @@ import torch
 
 from ..downloads import check_hub_id, fetched, push_folder
 from ..callbacks import JSONLog, Progress, plot_log
-from ..lora import Lora, add_lora, lora_scale, lora_targets, remove_lora, save_lora, without_lora
+from ..lora import Lora, add_lora, lora_file, lora_scale, lora_targets, remove_lora, save_lora, without_lora
 from ..pipeline import VideoPipeline, check_prompts
-from ..prompts import texts_of
+from ..prompts import remark_on_cut, texts_of
 from ..rewards.core import Reward, check_scorable, check_worlds, maximise, reward_loss
 from ..rewards.load import load_reward
 from ..sampling import SamplerSettings, choose_frames, plain_rollout, sample_videos, sampler_settings
 from ..savings.meter import free_memory
 from ..savings.rollout import NONE, Savings, averaged, rehearse, rollout
 from ..trainer import fit, part_metrics
-from ..training import Training, model_facts, plain
+from ..training import Training, hashed, model_facts, plain
 from ..video import atomic_path, before_after, check_out_dir, show_pair, shown_scale, write_image, write_video
 
 # %% ../../nbs/methods/vader.ipynb #3b89b734
@@ -76,6 +76,7 @@ def drift(pipe: VideoPipeline,  # with a LoRA
 def _try_prompts(pipe, prompts, at_once=8):
     "Let the encoder read all prompts, a few at a time"
     for i in range(0, len(prompts), at_once): pipe.encode_prompt(prompts[i:i + at_once])
+    remark_on_cut(pipe, prompts)
 
 def _try_reward(pipe, reward, prompts, reward_frames):
     "Score frames of one decoded noise before any work; for all prompts, unless the scorers said that they can"
@@ -90,6 +91,7 @@ def _try_reward(pipe, reward, prompts, reward_frames):
     with torch.no_grad():
         for p in () if sure else dict.fromkeys(prompts[1:]): reward(pixels, [p])
 
+# %% ../../nbs/methods/vader.ipynb #9af31af6
 def check_alignment(pipe: VideoPipeline,  # base model
                     reward: Reward,       # what to climb
                     prompts: list[str],   # for training, and for whatever comes after it
@@ -118,13 +120,14 @@ class Run:
     sampler: SamplerSettings        # how its videos are sampled
     options: dict = field(default_factory=dict)     # method, LoRA, savings and training, as plain data
     batch_size: int = 4             # videos that are sampled at once, as many as in a micro-batch of the training
-    decode_frames: int | None = None    # frames that are decoded at once, as in the training; None: all
-    draw: Callable = sample_videos  # what samples it: (pipe, prompts, seed, batch_size, decode_frames, **settings)
+    frames_at_once: int | None = None    # frames that are decoded at once, as in the training; None: all
+    draw: Callable = sample_videos  # what samples it: (pipe, prompts, seed, batch_size, frames_at_once, **settings)
 
     def sample(self, prompts=None, seed=0, scale=1.):
         "Videos (B, F, 3, H, W) of the aligned model; `scale=0` is the base model"
-        prompts, sizes = check_prompts(prompts or self.prompts[:4]), (self.batch_size, self.decode_frames)
-        with lora_scale(self.pipe, scale): return self.draw(self.pipe, prompts, seed, *sizes, **asdict(self.sampler))
+        prompts, sizes = check_prompts(prompts or self.prompts[:4]), (self.batch_size, self.frames_at_once)
+        with lora_scale(self.pipe, scale):
+            return self.draw(self.pipe, prompts, seed, *sizes, **asdict(self.sampler))
 
     def before_after(self, prompts=None, seed=0):
         "Videos of the base and of the aligned model from the same noise"
@@ -217,8 +220,8 @@ def _same_frames(pipe, method):
 
 def _options(pipe, reward, sampler, method, lora, savings):
     "What was asked for, as plain data: for the checkpoint, the log and whoever reads the LoRA later"
-    shape = dict(rank=lora.rank, scale=lora.scale, targets=sorted(lora.target_modules or lora_targets(pipe)),
-                 start=lora.start and str(lora.start))
+    shape = dict(rank=lora.rank, scale=lora.scale, targets=sorted(lora.target_modules or lora_targets(pipe)))
+    if lora.start: shape = dict(start=hashed(lora_file(lora.start).read_bytes().hex()))
     groups = dict(sampler=sampler, method=_same_frames(pipe, method), lora=shape, savings=savings)
     return dict(model=pipe.name, reward=reward.name, **plain(groups), base=model_facts(pipe), scorer=plain(reward))
 
@@ -251,7 +254,7 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
           prompts: list[str],  # training prompts
           train_steps: int = 34,  # optimiser updates
           method: Vader = Vader(),  # K, frames, form of the loss, anchor
-          lora: Lora = Lora(),  # rank, alpha, layers
+          lora: Lora = Lora(),  # rank, alpha, layers; or a saved one to go on from
           savings: Savings = NONE,  # what makes an update cheaper, such as `FAST`
           training: Training = Training(lr=1e-3),  # batch, optimiser, seed, checkpoint, precision
           callbacks: tuple | None = None,  # None is a progress bar

@@ -71,7 +71,8 @@ def _from_folder(folder):
 def check_device(device: str):
     "Refuse a device that is not there"
     there = dict(cuda=torch.cuda.is_available, mps=torch.backends.mps.is_available)
-    kind = torch.device(device).type
+    try: kind = torch.device(device).type
+    except RuntimeError: raise ValueError(f"unknown device {str(device)!r}: give cpu, cuda, cuda:1 or mps") from None
     if not there.get(kind, lambda: True)(): raise ValueError(
         f"device {str(device)!r}: this machine has no {kind.upper()} device that PyTorch can use; give device='cpu'")
 

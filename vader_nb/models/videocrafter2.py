@@ -458,7 +458,8 @@ def load_videocrafter2(
     layout = layout or _layout_beside(file)
     folder, stat = Path(converted or place), file.stat()
     made_from = json.loads(json.dumps(dict(size=stat.st_size, modified=stat.st_mtime_ns, layout=layout)))
-    if not (folder/"source.json").is_file() or json.loads((folder/"source.json").read_text(encoding="utf-8")) != made_from:
+    if (not (folder/"source.json").is_file()
+            or json.loads((folder/"source.json").read_text(encoding="utf-8")) != made_from):
         parts, _ = convert_checkpoint(read_tensors(file, "state_dict"), layout)
         words = fetch(vc2_tokenizer, tokenizer, "tokenizer of CLIP", *TOKENIZER, local_files_only=local_files_only)
         save_videocrafter2(folder, parts, words, layout, made_from)

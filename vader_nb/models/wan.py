@@ -219,7 +219,8 @@ _SCHEDULERS = {c.__name__: c for c in (UniPCMultistepScheduler, FlowMatchEulerDi
 
 def _check_wan(folder):
     "A folder of Wan 2.1, text to video, whole"
-    index = json.loads((check_folder(folder, "WanPipeline", tuple(_PARTS))/"model_index.json").read_text(encoding="utf-8"))
+    index = json.loads(
+        (check_folder(folder, "WanPipeline", tuple(_PARTS))/"model_index.json").read_text(encoding="utf-8"))
     keys = "transformer_2", "boundary_ratio", "expand_timesteps"
     later = [k for k in keys if index.get(k) not in (None, False, [None, None])]
     if later:

@@ -87,6 +87,7 @@ def _globals_of(fn):
     inner = [vars(m).get(n) for m in found if isinstance(m, ModuleType) for n in sorted(names)]
     return [v for v in found if _follow(v)] + [v for v in inner if isinstance(v, nn.Module)]
 
+# %% ../../nbs/rewards/core.ipynb #f55d67bc
 def _inside(thing):
     "What a callable or container holds: items, closure, globals, attributes, defaults, the arguments of a partial"
     if isinstance(thing, dict): return list(thing.values())
@@ -191,21 +192,6 @@ def add_rewards(a: Reward,  # any reward or scorer
         return sa + sb, _joined(pa, pb, same)
     return Reward(added, f"{a.name} + {b.name}".replace("+ -", "- "), leaves=_joined(a.leaves, b.leaves, same))
 
-# %% ../../nbs/rewards/core.ipynb #60d404a7
-def _scorers(reward):
-    "The rewards inside that hold no other"
-    inner = _held(reward.fn, Reward)
-    return [s for r in inner for s in _scorers(r)] if inner else [reward]
-
-def check_scorable(reward: Reward,  # or a combination of rewards
-                   prompts: list,   # texts, or image prompts
-                  ) -> bool:        # whether what passed is sure to be scored: no scorer inside is a function of yours
-    "Let every scorer inside look at all prompts; raises what the first one raises that cannot score one"
-    told = [r for r in (reward, *_scorers(reward)) if r.check]
-    for r in told: r.check(prompts if getattr(r.fn, "reads_pictures", False) else texts_of(prompts))
-    ours = lambda r: r.check or r.scorers or str(getattr(r.fn, "__module__", "")).startswith("vader_nb.")
-    return all(map(ours, (reward, *_scorers(reward))))
-
 # %% ../../nbs/rewards/core.ipynb #70f1f193
 def _scale(reward, w):
     "`w*reward`, bracketing the name of a sum"
@@ -226,6 +212,21 @@ Reward.__neg__ = lambda self: _scale(self, -1)
 Reward.__sub__ = lambda self, other: add_rewards(self, _scale(as_reward(other), -1))
 Reward.__rsub__ = lambda self, other: add_rewards(other, _scale(self, -1))
 Reward.to = _to
+
+# %% ../../nbs/rewards/core.ipynb #60d404a7
+def _scorers(reward):
+    "The rewards inside that hold no other"
+    inner = _held(reward.fn, Reward)
+    return [s for r in inner for s in _scorers(r)] if inner else [reward]
+
+def check_scorable(reward: Reward,  # or a combination of rewards
+                   prompts: list,   # texts, or image prompts
+                  ) -> bool:        # whether what passed is sure to be scored: no scorer inside is a function of yours
+    "Let every scorer inside look at all prompts; raises what the first one raises that cannot score one"
+    told = [r for r in (reward, *_scorers(reward)) if r.check]
+    for r in told: r.check(prompts if getattr(r.fn, "reads_pictures", False) else texts_of(prompts))
+    ours = lambda r: r.check or r.scorers or str(getattr(r.fn, "__module__", "")).startswith("vader_nb.")
+    return all(map(ours, (reward, *_scorers(reward))))
 
 # %% ../../nbs/rewards/core.ipynb #473c0042
 def scorer_name(name: str,  # what `load_reward` calls the published network, such as "clip"

@@ -142,7 +142,8 @@ def _module_name(path):
     "The file's own name, as Python would have it, or another one if a module of that name is there already"
     there, name = sys.modules.get(path.stem), path.stem
     mine = there is None or getattr(there, "__file__", None) == str(path)
-    return name if mine and (there or find_spec(name) is None) else free_name(f"{name}_of_{path.parent.name}", sys.modules)
+    if mine and (there or find_spec(name) is None): return name
+    return free_name(f"{name}_of_{path.parent.name}", sys.modules)
 
 def _import_file(path):
     "Import a Python file as Python would: under its name, with its folder on the path; a broken one leaves no trace"
@@ -156,6 +157,7 @@ def _import_file(path):
         raise
     return module
 
+# %% ../../nbs/rewards/load.ipynb #1363ac9d
 def _from_file(text):
     "The function that `file.py:function` names; raises FileNotFoundError or ValueError"
     path, _, name = text.rpartition(":")

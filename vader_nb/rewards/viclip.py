@@ -235,7 +235,8 @@ def load_viclip(model,  # "tiny", a published checkpoint file, a folder with con
     if path.is_dir():
         config = path/"config.json"
         if not config.is_file(): raise FileNotFoundError(f"{path} holds no config.json; is it a folder of a ViCLIP?")
-        return _fill(**json.loads(config.read_text(encoding="utf-8")), tensors=read_tensors(path/"model.safetensors"), path=path)
+        return _fill(**json.loads(config.read_text(encoding="utf-8")), tensors=read_tensors(path/"model.safetensors"),
+                     path=path)
     tensors = read_tensors(path, "model")
     try: vision, text = _sizes(tensors, head_width)
     except (KeyError, ValueError) as e: raise ValueError(

@@ -217,8 +217,8 @@ def _check_clip(name, frames, net, kinds, n_masks):
     works = lambda n: not kinds or _drawable(net, n, kinds, n_masks)
     if f % t == 0 and works(f): return
     right = next((n for n in range(-(-f//t)*t, f + 65*t, t) if works(n)), None)
-    raise ValueError(f"reward {name!r}: {f} frames; the network reads {t} frames as one token, and its masks need some to "
-                     f"see and some to guess, so give a multiple of {t}, such as {right}")
+    raise ValueError(f"reward {name!r}: {f} frames; the network reads {t} frames as one token, and its masks need some "
+                     f"to see and some to guess, so give a multiple of {t}, such as {right}")
 
 
 # %% ../../nbs/rewards/vjepa.ipynb #2e220c76

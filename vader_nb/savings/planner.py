@@ -158,6 +158,7 @@ class Device:
             if not 0 < getattr(self, k) < math.inf: raise ValueError(f"{k}={getattr(self, k):g}: must be above 0")
         if not 0 <= self.reserve < math.inf: raise ValueError(f"reserve={self.reserve:g}: must be 0 or more")
 
+# %% ../../nbs/savings/planner.ipynb #5031d37d
 def seconds(dry: DryStep,
             tricks,                     # names of `TRICKS`
             device: Device,

@@ -246,7 +246,8 @@ def rehearse(pipe: VideoPipeline,              # only its scheduler is used
     try:
         with torch.enable_grad():
             for _ in range(1 + again): walk(toy, batch, grad_steps, **settings)
-    except Exception as e: raise ValueError(f"{name} cannot be used with these settings: {type(e).__name__}: {e}") from e
+    except Exception as e:
+        raise ValueError(f"{name} cannot be used with these settings: {type(e).__name__}: {e}") from e
 
 # %% ../../nbs/savings/rollout.ipynb #fd4a9850
 def attention_broadcast(skip: int = 2,  # compute the attention of every layer at one of this many steps
