@@ -164,7 +164,10 @@ def main(argv):
         bad = out_of_date(ROOT)
         for n in bad: print(f'out of date: {n} (python tools/pages.py writes it)')
         return not bad
-    for n, made in derived(ROOT): (ROOT/n).write_text(made, encoding='utf-8')
+    for n, made in derived(ROOT):
+        if (ROOT/n).exists() and (ROOT/n).read_text(encoding='utf-8') == made: continue
+        (ROOT/f'{n}.part').write_text(made, encoding='utf-8')  # whole or not at all
+        os.replace(ROOT/f'{n}.part', ROOT/n)
     return True
 
 if __name__ == '__main__': sys.exit(not main(sys.argv[1:]))
