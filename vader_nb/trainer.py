@@ -27,13 +27,12 @@ from .video import check_out_dir
 # %% ../nbs/core/trainer.ipynb #c3f7ba56
 _OWN = ("step", "loss", "grad_norm", "seconds", "queries", "loss_scale", "skipped") # the trainer's names in the log
 
-def part_metrics(parts: dict,  # name -> (B,), of a score
-                 *taken: str,  # names of the loss function itself, such as "reward"
-                ) -> dict:     # the same values
+def part_metrics(parts: dict,           # name -> (B,), of a score
+                 *taken: str) -> dict:  # names of the loss function itself, such as "reward"
     "Parts of a score under names that are free in the log: one that is called `loss` becomes `loss 2`"
-    names = list(taken + _OWN)
-    for n in parts: names.append(free_name(n, names))
-    return dict(zip(names[len(taken + _OWN):], parts.values()))
+    names, n = [*taken, *_OWN], len(taken) + len(_OWN)
+    for k in parts: names.append(free_name(k, names))
+    return dict(zip(names[n:], parts.values()))
 
 def _check_output(out, batch):
     "Refuse what is not `(scalar loss, {name: (B,)})`"
