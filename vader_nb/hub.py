@@ -172,7 +172,7 @@ def read_json(place: str | Path,  # a folder in transformers' format, or a hub i
              ) -> dict:           # what it holds; {} if there is no such file
     "What is told beside the weights"
     path = fetch_files(place, *NETWORK)/name
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 def load_pretrained(cls: type,              # a class of transformers, such as `YolosForObjectDetection`
                     name: str | Path,       # a folder in transformers' format, or a hub id owner/name
