@@ -173,7 +173,7 @@ def _full(fit, device, error):
     cuda = torch.device(device).type == "cuda"
     had = f", and {torch.cuda.max_memory_allocated(device)/2**30:.2f} GB were in use" if cuda else ""
     less = smaller_plan(fit)
-    planned = f"{fit}{had}" if fit.plan else f"{fit}, as asked for{had}; leave --tricks out, and they are planned"
+    planned = f"{fit}{had}" if fit.plan else f"{fit}, and nothing was planned{had}; without --tricks a GPU is"
     todo = (f"the next smaller plan: --tricks {','.join(less.tricks)} ({less.estimate.peak/2**30:.2f} GB)" if less else
             "a smaller step: --size, --num-frames, --reward-frames 1, --grad-steps 1, or more micro-batches") 
     return MemoryError(f"out of memory ({str(error).splitlines()[0][:120]}). {planned}. Give {todo}. "
