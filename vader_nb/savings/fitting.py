@@ -96,7 +96,7 @@ def smaller_plan(fit: Fit,             # the plan that was not small enough
     "The fastest plan with a clearly smaller peak"
     if fit.dry is None: return None
     peak = estimate(fit.dry, fit.tricks, *fit.args).peak
-    return make_plan(fit.dry, replace(fit.device or Device(0.), vram=share*peak, reserve=0.), *fit.args)
+    return make_plan(fit.dry, replace(fit.device or Device(1.), vram=share*peak, reserve=0.), *fit.args)
 
 def _other_shapes(shape):
     "Words -> a shape that needs less"

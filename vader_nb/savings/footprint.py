@@ -19,6 +19,7 @@ from ..models.opensora import OpenSoraCondition, OpenSoraPipeline
 from ..models.svd import ImageCondition
 from ..pipeline import Condition
 from ..private import fake_tensors, storage_id
+from .. import schedulers
 from ..rewards import core
 from ..rewards.core import Reward
 from ..rewards.load import load_reward
@@ -96,6 +97,8 @@ def _pixel_size(pipe):
     return [s*2**(len(levels) - 1) for s in pipe.latent_shape[2:]]
 
 # %% ../../nbs/savings/footprint.ipynb #d58425c3
+def _unscaled(): return replaced(schedulers, _scales=lambda scheduler: False)     # whether it does takes a number
+
 def _unchecked():
     "A reward's checks look at numbers; without numbers they are left out"
     return replaced(core, _check_inputs=lambda *a: None, _check_scores=lambda name, scores, *a: scores)
@@ -163,7 +166,8 @@ def _run(self: DryStep, name, tricks, frames):
     "Measure a part"
     half = [half_weights(self.half)] if self.half and self.half != torch.float32 else []
     changes = [TRICKS[t]() for t in TRICKS if t in tricks and t != "offload_graph"]
-    with warnings.catch_warnings(), self.mode, _unchecked(), use_tricks(self.pipe, self.reward, *half, *changes):
+    with warnings.catch_warnings(), self.mode, _unchecked(), _unscaled(), use_tricks(
+            self.pipe, self.reward, *half, *changes):
         warnings.simplefilter("ignore")
         fn, x = self._function(name, frames)
         return run_part(fn, [x], self.modules, "offload_graph" in tricks, self._seen_weights)
