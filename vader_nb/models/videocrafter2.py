@@ -438,7 +438,7 @@ def _find_checkpoint(source, **hub):
 def _layout_beside(file):
     "Sizes that are told beside a checkpoint, as of a small one; else the published ones"
     path = file.with_name("layout.json")
-    return json.loads(path.read_text()) if path.is_file() else LAYOUT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else LAYOUT
 
 # %% ../../nbs/models/videocrafter2.ipynb #1198dd7c
 def load_videocrafter2(
