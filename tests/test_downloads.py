@@ -88,8 +88,12 @@ def test_wrong_revision(hub, cache, monkeypatch):
     refused('no such branch, tag or commit; give another revision', lambda: fetch_files(YOLOS, *NETWORK, revision='v9'))
     fetch_files(YOLOS, *NETWORK)
     refused('no such branch, tag or commit', lambda: fetch_files(YOLOS, *NETWORK, revision='v9'))      # not what is here under another name
-    monkeypatch.setitem(REVISIONS, YOLOS, 'v9')
-    refused('no such branch, tag or commit', lambda: load_yolos(YOLOS))
+    hub.repositories[YOLOS].refs['old'] = hub.repositories[YOLOS].refs['main']
+    fetch_files(YOLOS, *NETWORK, revision='old')
+    del hub.repositories[YOLOS].refs['old']             # a branch that is no more, though the cache still knows it
+    for revision in ('v9', 'old'):
+        monkeypatch.setitem(REVISIONS, YOLOS, revision)
+        refused('no such branch, tag or commit', lambda: load_yolos(YOLOS))
 
 def test_pinned(hub, cache, monkeypatch, tmp_path):
     "A commit in `REVISIONS` is what a reward reads, whatever `main` is by then"

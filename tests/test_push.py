@@ -1,9 +1,7 @@
 "A run that is pushed to the stand-in hub comes back into stock diffusers"
-import json
+import json, os, subprocess, sys
 
 import pytest, torch
-from diffusers import UNet3DConditionModel
-from diffusers.loaders import PeftAdapterMixin
 from hub.server import Fault
 from huggingface_hub import HfApi, constants, hf_hub_download
 from vader_nb import align, load_pipeline, load_prompts
@@ -11,6 +9,18 @@ from vader_nb.downloads import DownloadError
 from vader_nb.hub import weights_folder
 from vader_nb.lora import LORA_FILE
 from vader_nb.training import Training
+
+STOCK = """import sys, torch                # diffusers alone, in a process of its own
+from diffusers import UNet3DConditionModel
+from diffusers.loaders import PeftAdapterMixin
+stock = UNet3DConditionModel.from_pretrained(sys.argv[1], torch_dtype=torch.float32).eval()
+stock.__class__ = type('UNet3DConditionModel', (PeftAdapterMixin, UNet3DConditionModel), {})
+given = torch.load(f'{sys.argv[2]}/given.pt')
+with torch.no_grad():
+    plain = stock(given['latents'], 10, given['text']).sample
+    stock.load_lora_adapter('me/my-lora', prefix='unet', use_safetensors=True)       # as the card says
+    torch.save((plain, stock(given['latents'], 10, given['text']).sample), f'{sys.argv[2]}/out.pt')
+"""
 
 
 @pytest.fixture(scope='module')
@@ -25,23 +35,22 @@ def online(hub, tmp_path, monkeypatch):
     monkeypatch.setenv('HF_TOKEN', 'hf_standin')
     return hub
 
-def test_there_and_back(run, online):
+def test_there_and_back(run, online, tmp_path):
     "All files of `save` and a card; diffusers gets the LoRA from there by its name, and computes the same"
     address = run.push_to_hub('me/my-lora', prompts=run.prompts[:1])
     assert address.startswith(f'{online.url}/me/my-lora/commit/')
     files = {f.rfilename for f in HfApi().model_info('me/my-lora').siblings}
     assert {LORA_FILE, 'README.md', 'options.json', 'log.jsonl', 'before_after.png', 'before_after.mp4'} <= files
     card = open(hf_hub_download('me/my-lora', 'README.md')).read()
-    assert 'load_lora_adapter("me/my-lora", prefix="unet")' in card and 'aligned to green' in card
+    assert 'load_lora_adapter("me/my-lora", prefix="unet", use_safetensors=True)' in card and 'aligned to green' in card
     assert json.load(open(hf_hub_download('me/my-lora', 'options.json')))['train_steps'] == 2
 
-    stock = UNet3DConditionModel.from_pretrained(weights_folder('tiny')/'unet', torch_dtype=torch.float32).eval()
-    stock.__class__ = type('UNet3DConditionModel', (PeftAdapterMixin, UNet3DConditionModel), {})
-    latents, text = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 5, stock.config.cross_attention_dim)
-    with torch.no_grad():
-        ours, plain = run.pipe.denoiser(latents, 10, text).sample, stock(latents, 10, text).sample
-        stock.load_lora_adapter('me/my-lora', prefix='unet')
-        theirs = stock(latents, 10, text).sample
+    torch.save(dict(latents=torch.randn(1, 4, 8, 8, 8), text=torch.randn(1, 5, run.pipe.denoiser.config.cross_attention_dim)), tmp_path/'given.pt')
+    env = os.environ | online.environment(tmp_path/'home')
+    p = subprocess.run([sys.executable, '-c', STOCK, weights_folder('tiny')/'unet', tmp_path], env=env, capture_output=True, text=True)
+    assert p.returncode == 0, p.stderr[-2000:]
+    given, (plain, theirs) = torch.load(tmp_path/'given.pt'), torch.load(tmp_path/'out.pt')
+    with torch.no_grad(): ours = run.pipe.denoiser(given['latents'], 10, given['text']).sample
     assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(plain, theirs, atol=1e-6)
 
 def test_refused(run, online, monkeypatch):

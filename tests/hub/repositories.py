@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import (CLIPConfig, CLIPModel, T5Config, T5EncoderModel, VideoMAEConfig, VideoMAEForVideoClassification, YolosConfig,
                           YolosForObjectDetection)
 from vader_nb import prompts
+from vader_nb.evaluate import amt
 from vader_nb.models import modelscope, opensora, svd, videocrafter2, wan
 from vader_nb.models.opensora_vae import CausalConv3d
 from vader_nb.rewards import action, aesthetic, clip, guards, objects, preference, sizes, viclip, vjepa
@@ -219,6 +220,14 @@ def write_vjepa1(folder):
     torch.manual_seed(0)
     sizes.save_vjepa1(sizes.vjepa1_net(sizes.Sizes(img_size=32, patch_size=8, embed_dim=64), (1, 1), 64), folder)
 
+
+# Measures
+
+def write_amt(folder):
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=amt.AMT().state_dict()), folder/amt.AMT_FILE)
+    _extra(folder, 'amt-l.pth', 'amt-g.pth')
+
 REPOSITORIES = {
     modelscope.HUB: write_modelscope,
     videocrafter2.HUB: write_videocrafter2,
@@ -238,6 +247,7 @@ REPOSITORIES = {
     viclip.VICLIP: _toy('viclip'),
     vjepa.VJEPA2_HUB: write_vjepa2,
     guards.DEPTH_ANYTHING: _toy('depth'),
+    amt.AMT_HUB: write_amt,
 }
 
 def write_hpdv2(folder):

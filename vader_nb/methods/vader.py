@@ -189,7 +189,7 @@ tags: [lora, vader]
 # LoRA of {run.pipe.name}, aligned to {run.reward.name}
 
 {len(run.log)} updates with [vader_nb](https://github.com/vader-nb/vader_nb); mean reward {first:.4g} -> {last:.4g}.
-The denoiser of diffusers loads it with `load_lora_adapter("{repo}", prefix="{prefix}")`.
+The denoiser of diffusers loads it with `load_lora_adapter("{repo}", prefix="{prefix}", use_safetensors=True)`.
 
 ![before and after](before_after.png)
 
