@@ -195,7 +195,7 @@ def load_reward(
 def reward_downloads(reward: str,        # as for `load_reward`
                     ) -> list[Download]:  # one a repository
     "What the published networks of a reward read from the hub, and what of it is here; downloads nothing"
-    names = [name for _, name in _parse(reward)] if isinstance(reward, str) and ".py:" not in reward else []
+    names = reward_names(reward) if isinstance(reward, str) and ".py:" not in reward else []
     wanted = {}
     for name in names:
         for repo, files in (DOWNLOADS.get(name, (None, ()))[:2], BESIDE.get(name, (None, ()))):
