@@ -38,6 +38,7 @@ def old_decay(step: int,          # updates done
     "How slowly the old model follows"
     return 0. if step < flat else min((step - flat)*rate, hold)
 
+# %% ../../nbs/methods/nft.ipynb #13620dc0
 class TwoSided(NamedTuple):
     "The loss of DiffusionNFT on a batch, and its parts"
     total: Tensor       # scalar
@@ -50,6 +51,7 @@ def _own_size(x0, data):
     error = (x0 - data).flatten(1)
     return error.square().mean(1)/error.detach().abs().double().mean(1).clamp(min=1e-5)
 
+# %% ../../nbs/methods/nft.ipynb #67900876
 def nft_objective(n,            # `Noised` videos
                   data: Tensor, # x_0 (B, C, f, h, w)
                   now: Tensor,  # prediction of the model, with gradient
@@ -86,7 +88,8 @@ class NFT:
         check_count("levels", self.levels)
         check_count("flat", self.flat, 0)
         if not 0 < self.mix: raise ValueError(f"mix={self.mix}: must be above 0")
-        if not 0 < self.max_advantage < math.inf: raise ValueError(f"max_advantage={self.max_advantage}: must be above 0")
+        if not 0 < self.max_advantage < math.inf: raise ValueError(
+            f"max_advantage={self.max_advantage}: must be above 0")
         if not 0 <= self.anchor: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
         if not (0 <= self.hold <= 1 and self.rate >= 0): raise ValueError(
             f"rate={self.rate}, hold={self.hold}: the old model keeps between 0 and 1 of itself")
@@ -135,6 +138,9 @@ def prepare(self: NFTLoss, batches, prompts, accelerator=None):
     self.updates += 1
 
 # %% ../../nbs/methods/nft.ipynb #6e63f2cb
+#| export
+
+# %% ../../nbs/methods/nft.ipynb #392ff122
 def _at_one_level(self, many, data, cond):
     "Noised videos, and what the three models say about them"
     noise = randn_tensor(data.shape, generator=many.generators, device=data.device, dtype=data.dtype)

@@ -172,6 +172,7 @@ def _run(self: DryStep, name, tricks, frames):
         fn, x = self._function(name, frames)
         return run_part(fn, [x], self.modules, "offload_graph" in tricks, self._seen_weights)
 
+# %% ../../nbs/savings/footprint.ipynb #7db29623
 def _worst_frames(num_frames, n):
     "The choice of n frames that makes a decoder work most: the last of n equal shares, so all chunks and prefixes"
     return [(i + 1)*num_frames//n - 1 for i in range(n)]
