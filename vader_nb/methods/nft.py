@@ -137,9 +137,6 @@ def prepare(self: NFTLoss, batches, prompts, accelerator=None):
         for b, part in zip(batches, handed_out(r, len(batches), accelerator)): b.cache["r"] = part.to(b.cache["data"])
     self.updates += 1
 
-# %% ../../nbs/methods/nft.ipynb #6e63f2cb
-#| export
-
 # %% ../../nbs/methods/nft.ipynb #392ff122
 def _at_one_level(self, many, data, cond):
     "Noised videos, and what the three models say about them"
@@ -160,6 +157,7 @@ def _losses(self, cache, cond, seen):
         seen.append(torch.stack([out.positive.detach(), out.negative.detach()]))
         yield out.total/levels
 
+# %% ../../nbs/methods/nft.ipynb #98951b6a
 @patch
 def __call__(self: NFTLoss, batch):
     "The loss of a piece, and what to log"
