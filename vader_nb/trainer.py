@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from .batches import average_gradients, batch_at, make_accelerator, split_batch
 from .checkpoints import load_state, save_state
+from .counting import COUNTED, totals
 from .names import free_name
 from .pipeline import check_prompts
 from .prompts import prompt_batch, prompt_key
@@ -25,7 +26,7 @@ from .training import Training, check_count, hashed, plain
 from .video import check_out_dir
 
 # %% ../nbs/core/trainer.ipynb #c3f7ba56
-_OWN = ("step", "loss", "grad_norm", "seconds", "queries", "loss_scale", "skipped") # the trainer's names in the log
+_OWN = ("step", "loss", "grad_norm", "seconds", "loss_scale", "skipped", *COUNTED)  # the trainer's names in the log
 
 def part_metrics(parts: dict,           # name -> (B,), of a score
                  *taken: str) -> dict:  # names of the loss function itself, such as "reward"
@@ -60,6 +61,7 @@ class FitState:
     optimizer: object                   # AdamW, as accelerate wraps it
     accelerator: Accelerator            # device, precision, processes
     loss_fn: Callable = None            # what the run was given; it may have a state of its own
+    counts: object = None               # a `Counts`, or None
     @property
     def step(self): return len(self.log)  # updates done
 
@@ -116,11 +118,9 @@ def _update(state, loss_fn, batches, prompts, training):
     values = _gather(state, [_backward(state, loss_fn, b, len(batches)) for b in batches])
     _check_finite(values, prompts, step)
     average_gradients(state.parameters, state.accelerator)
-    norm = _clip(state, training.max_grad_norm)
-    scaled = _scaled_step(state)
-    own = dict(step=step + 1, loss=values.pop("loss").mean().item(), grad_norm=norm, **scaled)
-    return dict(**own, seconds=perf_counter() - start, queries=(step + 1)*training.batch_size,
-                **{k: v.mean().item() for k, v in values.items()})
+    means = {k: v.mean().item() for k, v in values.items()}
+    own = dict(step=step + 1, loss=means.pop("loss"), grad_norm=_clip(state, training.max_grad_norm))
+    return own | _scaled_step(state) | dict(seconds=perf_counter() - start) | totals(state, training) | means
 
 # %% ../nbs/core/trainer.ipynb #7988b604
 def _save(state, path, config):
@@ -206,14 +206,6 @@ def check_file(path):
     if Path(path).is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     check_out_dir(Path(path).parent)
 
-# %% ../nbs/core/trainer.ipynb #be9e25af
-def _start(acc, loss_fn, parameters, train_steps, training):
-    "A run before its first update"
-    if training.loss_scale: acc.scaler = torch.amp.GradScaler(acc.device.type, init_scale=training.loss_scale)
-    optimizer = training.optimizer(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    return FitState(train_steps, [], parameters, acc.prepare_optimizer(optimizer, device_placement=False), acc,
-                    loss_fn)
-
 # %% ../nbs/core/trainer.ipynb #777b624c
 def _factors(schedule, train_steps):
     "The factor of the learning rate at each update; refuses a schedule that gives none"
@@ -243,6 +235,7 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
         updates_per_rollout: int=1,     # optimiser updates on each batch, see below
         callbacks=(),                   # objects such as `Progress()`
         settings: dict=None,            # further options that a resumed run must share, such as the sampler's
+        counts=None,                    # a `Counts` of the pipeline and the reward: what the run costs, in the log
        ) -> list[dict]:                 # the log, one record an update
     "Train; bad input raises before the first step, and numbers that are not finite before they reach a parameter"
     check_count("train_steps", train_steps)
@@ -253,13 +246,19 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
     with make_accelerator(params[0].device, training.mixed_precision) as acc:
         parts = split_batch(training.batch_size, training.gradient_accumulation_steps, acc.num_processes,
                             acc.process_index)
-        state = _start(acc, loss_fn, params, train_steps, training)
+        state = _start(acc, loss_fn, params, train_steps, training, counts)
         config = _config(training, acc.mixed_precision, prompts, updates_per_rollout, factors, settings)
         _resume(state, training.checkpoint, config, updates_per_rollout)
         records = _updates(state, loss_fn, prompts, parts, training, updates_per_rollout, factors)
         return _loop(state, records, config, training, updates_per_rollout, callbacks)
 
 # %% ../nbs/core/trainer.ipynb #210ab0d2
+def _start(acc, loss_fn, parameters, train_steps, training, counts=None):
+    "A run before its first update"
+    if training.loss_scale: acc.scaler = torch.amp.GradScaler(acc.device.type, init_scale=training.loss_scale)
+    made = training.optimizer(parameters, lr=training.lr, weight_decay=training.weight_decay)
+    return FitState(train_steps, [], parameters, acc.prepare_optimizer(made, False), acc, loss_fn, counts)
+
 def _set_lr(state, factor):
     "The learning rate of the next update, as a factor of the one that the optimiser began with"
     for group in state.optimizer.param_groups: group["lr"] = group.setdefault("initial_lr", group["lr"])*factor
@@ -286,6 +285,7 @@ def _loop(state, records, config, training, updates_per_rollout, callbacks):
     saved, told = state.step, callbacks if state.accelerator.is_main_process else ()
     with ExitStack() as stack:
         stack.callback(state.optimizer.zero_grad)
+        if state.counts: stack.enter_context(state.counts)
         for c in told:
             stack.callback(_call, [c], "after_fit", state)
             _call([c], "before_fit", state)
