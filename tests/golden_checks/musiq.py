@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from golden import DOUBLE, SINGLE, Check
 from golden_checks.raft import pixels
 from vader_nb.evaluate.musiq import MUSIQ, grid_cells, multiscale
+from vader_nb.evaluate.vbench import at_most, imaging_quality
+from vader_nb.rewards.clip import central_square
 
 def network(case, which, dtype):
     "One of the two networks of the case, `net` with one output or `net_ava` with ten; strict"
@@ -35,6 +37,20 @@ def score_checks(case, which, model, dtype, bits, tol):
         key = at + 'grad_pixels_of_mean_score'
         if any(k.startswith(key) for k in case.data): yield from case.gradient(key, torch.autograd.grad(score.mean(), x)[0], 1e-7)
 
+def vbench_checks(case, model, dtype, bits, tol):
+    "Imaging quality of a wide video in the four modes of VBench, of which the library has the default, and of three videos"
+    out, video = f'out{bits}.vbench.', pixels(case, 'in.video', dtype)
+    shorter = at_most(video[0], measured=min)
+    square = central_square(shorter, 512) if min(video.shape[-2:]) > 512 else shorter
+    for mode, images in dict(longer=at_most(video[0]), shorter=shorter, shorter_centercrop=square, none=video[0]).items():
+        mode = 'None' if mode == 'none' else mode
+        yield Check(f'out.vbench.{mode}.size', list(images.shape[-2:]), case[f'out.vbench.{mode}.size'].tolist())
+        quality = imaging_quality(video, model) if mode == 'longer' else model(images).mean()/100
+        yield Check(out + mode, quality.squeeze(), case[out + mode], tol)
+    each = torch.cat([imaging_quality(pixels(case, k, dtype), model) for k in ('in.video', 'in.frames0', 'in.frames1')])
+    yield Check(out + 'three_videos_each_0_to_100', 100*each, case[out + 'three_videos_each_0_to_100'], tol)
+    yield Check(out + 'three_videos', each.mean(), case[out + 'three_videos'], tol)
+
 def musiq(case):
     with torch.device('meta'): published = MUSIQ().state_dict()
     yield Check('published_keys', {k: list(t.shape) for k, t in published.items()}, case.info['published_keys'])
@@ -43,5 +59,6 @@ def musiq(case):
         for which in ('spaq', 'ava'):
             model = network(case, which, dtype)
             yield from score_checks(case, which, model, dtype, bits, tol)
+            if which == 'spaq': yield from vbench_checks(case, model, dtype, bits, tol)
 
 CHECKS = dict(musiq=musiq)

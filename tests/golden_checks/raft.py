@@ -4,7 +4,9 @@ from itertools import islice
 import numpy as np
 import torch
 from golden import DOUBLE, Check
+from vader_nb.evaluate.evalcrafter import dark_raft_flow, flow_score, occluded, warping_error
 from vader_nb.evaluate.raft import RAFT, pad_to, unpad
+from vader_nb.evaluate.vbench import dynamic_degree, raft_flow, top_speed
 
 # A flow of the float32 network feeds the next iteration: rounding grows through twenty of them, to 2.5e-5 in the official code itself.
 FLOW = 2e-4
@@ -48,9 +50,45 @@ def pair_checks(case, model, i, bits, tol):
         if f'{out}{key}.every7' in case:
             yield Check(f'{out}{key}.every7', net(2*frames[:, 0] - 1).flatten()[::7], case[f'{out}{key}.every7'], tol)
 
+def dynamic_checks(case, model, bits, tol):
+    "VBench's dynamic degree, with the flows that it saw; a float32 network for all but whether a video moves"
+    for i, c in enumerate(case.info['constructor']['dynamic']):
+        frames, seen = pixels(case, f'in.dynamic{i}.frames', next(model.parameters()).dtype), []
+        def flow(first, second):
+            seen.append(top_speed(raft_flow(model)(first, second)))
+            return raft_flow_of_speed(seen[-1], first)
+        moves = dynamic_degree(frames, flow, c['fps'])
+        yield Check(f'out{bits}.dynamic{i}.top5_mean_per_pair', torch.cat(seen), case[f'out{bits}.dynamic{i}.top5_mean_per_pair'], tol)
+        yield Check(f'out.dynamic{i}.moves', bool(moves), bool(case[f'out.dynamic{i}.moves']))
+
+def raft_flow_of_speed(speed, like):
+    "A flow of the same speed everywhere, so that each network runs once"
+    return torch.cat([speed.view(-1, 1, 1, 1), torch.zeros_like(speed).view(-1, 1, 1, 1)], 1).expand(-1, 2, 20, 20)
+
+def evalcrafter_checks(case, model, bits, tol):
+    "EvalCrafter's flow score and warping error, whose RAFT sees almost black images"
+    frames, shift = pixels(case, 'in.eval.frames', next(model.parameters()).dtype), 2.**-case.info['constructor']['eval_extra_shift']
+    last = model.update_block.flow_head.conv2
+    for p in (last.weight, last.bias): p.mul_(shift)
+    yield Check(f'out{bits}.eval.flow_score', flow_score(frames, raft_flow(model))[0], case[f'out{bits}.eval.flow_score'], tol)
+    seen, dark = [], dark_raft_flow(model)
+    def flow(first, second):
+        seen.append(dark(first, second))
+        return seen[-1].float().to(first.dtype)      # as the official script casts
+    yield Check(f'out{bits}.eval.warping_error', warping_error(frames, flow)[0], case[f'out{bits}.eval.warping_error'], tol)
+    forward, backward = torch.cat(seen[0::2]), torch.cat(seen[1::2])
+    for k, x in dict(half_forward_flow_every8=forward, half_backward_flow_every8=backward).items():
+        yield Check(f'out{bits}.eval.{k}', x[..., ::8, ::8], case[f'out{bits}.eval.{k}'], tol)
+    differ = occluded(forward.float(), backward.float()) != case['out.eval.occluded']
+    yield Check(f'out.eval.occluded, {bits} bits', bool(differ.double().mean() <= 1e-3), True)
+
 def raft(case):
     for dtype, bits, tol in ((torch.float64, 64, DOUBLE), (torch.float32, 32, FLOW)):
         model = network(case, dtype)
         for i in range(len(case.info['constructor']['pairs'])): yield from pair_checks(case, model, i, bits, tol)
+    # float32 for the measures: 20 iterations of larger images, a minute and a half in float64; the warping error's images are nearly
+    # constant, so that instance norm divides by almost nothing and float32 loses two more digits
+    yield from dynamic_checks(case, model, 32, 1e-5)
+    yield from evalcrafter_checks(case, model, 32, 1e-3)
 
 CHECKS = dict(raft=raft)
