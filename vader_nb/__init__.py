@@ -6,7 +6,7 @@
 __all__ = ['align', 'load_pipeline', 'load_prompts', 'load_reward']
 
 # %% ../nbs/architecture.ipynb #c64aad2f
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 _all_ = ["align", "load_pipeline", "load_prompts", "load_reward"]
 
 _DOOR = dict(align="vader_nb.methods.vader:align", load_pipeline="vader_nb.models.load:load_pipeline",
