@@ -118,7 +118,10 @@ def method_of(r: Recipe):  # a `Vader`
 def lora_of(r: Recipe,     # an experiment
             start=None):   # a saved LoRA to go on from; a `Lora`
     "Rank, alpha and layers"
-    from vader_nb.lora import Lora
+    from pathlib import Path
+    from vader_nb.lora import LORA_FILE, Lora
+    if start and not (Path(start).is_file() or (Path(start)/LORA_FILE).is_file()): raise FileNotFoundError(
+        f"no LoRA at {start}; give the folder that a run wrote, or a .safetensors file")
     layers = tuple(r.lora_targets.replace(",", " ").split()) if r.lora_targets else None
     return Lora(r.lora_rank, r.lora_alpha, layers, start)
 
