@@ -93,7 +93,7 @@ def guessed_frames(
 def motion_smoothness(
     frames: Tensor,        # pixels (B, F, 3, H, W) in [0, 1], F at least 3
     between: Callable,     # two lists of images -> the images between: `amt_between`, or a stand-in
-) -> Tensor:               # (B,) in [0, 1]; 1 for a still video
+) -> Tensor:               # (B,) in [0, 1]; about 1 for a still video
     "Can every second frame be guessed from its neighbours?"
     guess = guessed_frames(check_frames(frames, 3, "motion smoothness"), between)
     return 1 - (guess - frames[:, 1::2][:, :guess.shape[1]]).abs().mean((1, 2, 3, 4))
