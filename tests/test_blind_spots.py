@@ -584,7 +584,8 @@ def test_savings_planner_the_fastest_set_that_fits_is_chosen():
         if name == 'first': return Part(0 if 'checkpoint_denoiser' in tricks else 300, 0, 0, 1000., 3000.)
         small = f'checkpoint_{"decoder" if name == "decode" else "reward"}' in tricks
         return Part(0 if small else 200, 0, 0 if small else 200, 1., 3.)
-    plan = make_plan(dry(parts), Device(192 + 420, speed=1., reserve=0.), num_inference_steps=10)
+    allowed = 'checkpoint_denoiser', 'checkpoint_decoder', 'sliced_decode', 'checkpoint_reward'
+    plan = make_plan(dry(parts), Device(192 + 420, speed=1., reserve=0.), num_inference_steps=10, allowed=allowed)
     assert set(plan.tricks) <= {'checkpoint_decoder', 'checkpoint_reward', 'sliced_decode'} and len(plan.tricks) == 2
 
 
@@ -701,14 +702,13 @@ def test_methods_long_video_curves_and_columns():
 
 # Evaluation and commands
 
-def test_evaluate_measures_seeds(monkeypatch):
+def test_evaluate_measures_seeds():
     from vader_nb.evaluate import measures
     drawn = []
     def draw(pipe, prompts, seed, batch_size, **settings):
         drawn.append((prompts, seed))
         return torch.rand(len(prompts), 2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    monkeypatch.setattr(measures, 'sample_videos', draw)
-    measures.evaluate(None, 'green', ['a', 'b', 'c'], 7, 2, 2, 2, embed=lambda f: f.flatten(1)[:, :3])
+    measures.evaluate(None, 'green', ['a', 'b', 'c'], 7, 2, 2, 2, embed=lambda f: f.flatten(1)[:, :3], draw=draw)
     far = 7 + 1_000_000
     assert drawn[:2] == [(['a', 'b'], 7), (['c'], 9)] and drawn[2:] == [(['a', 'a'], far), (['b', 'b'], far + 2)]
 
@@ -744,29 +744,37 @@ def test_evaluate_all_rewards_each_seed_its_own_lora(monkeypatch):
     all_rewards.study_rewards(pipe, dict(a=None), ['x'], ['y'], seeds=(3, 4))
     assert seeds == [3, 4] and lora_layers(pipe) == []
 
-def test_commands_align_options():
-    from vader_nb.commands.align import AlignOptions, groups_of
-    told = groups_of(AlignOptions(max_grad_norm=0., reward_frames=0, lora_rank=4, lora_alpha=8., guidance_interval='0.2-0.8', same_noise=True, target=2., target_weight=.25))
-    assert told['training'].max_grad_norm is None and told['method'].reward_frames is None and told['lora'].scale == 2
-    assert told['savings'].guidance_interval == (.2, .8) and not told['savings'].fresh_noise
-    assert told['method'].form(torch.tensor([0., 4.])).item() == .5
+def test_methods_recipes_options():
+    from vader_nb.methods.recipes import Recipe, lora_of, method_of, parse_size, training_of
+    r = Recipe(max_grad_norm=0., reward_frames=0, lora_rank=4, lora_alpha=8., target=2., target_weight=.25, dtype='float16')
+    training, method = training_of(r), method_of(r)
+    assert training.max_grad_norm is None and training.loss_scale == 65536 and method.reward_frames is None and lora_of(r).scale == 2
+    assert method.form(torch.tensor([0., 4.])).item() == .5 and parse_size('320x512') == (320, 512) and parse_size('64') == (64, 64)
 
-def test_commands_align_prompts(tmp_path):
-    from vader_nb.commands.align import AlignOptions, _train_and_test
-    train, groups, shown = _train_and_test(AlignOptions(prompts='actions'))
-    assert not set(train) & {*groups['held_out'], *shown} and set(groups['train']) <= set(train)
-    (tmp_path/'p.txt').write_text(f'{train[0]}\nnew\n')
-    with pytest.raises(ValueError, match='held-out prompts must be new'): _train_and_test(AlignOptions(prompts='actions', test_prompts=str(tmp_path/'p.txt')))
+def test_methods_recipes_prompts(tmp_path):
+    from vader_nb.methods.recipes import Recipe, train_and_test
+    train, test = train_and_test(Recipe(prompts='actions'))
+    assert not {*train} & {*test} and train_and_test(Recipe(prompts='actions'), seed=1)[1] != test
+    (tmp_path/'p.txt').write_text(f'{train[0]}\nnew\n', encoding='utf-8')
+    with pytest.raises(ValueError, match='held-out prompts must be new'): train_and_test(Recipe(prompts='actions', test_prompts=str(tmp_path/'p.txt')))
+
+def test_commands_align_options():
+    from vader_nb.commands.align import AlignOptions, savings_of
+    told = savings_of(AlignOptions(guidance_interval='0.2-0.8', same_noise=True))
+    assert told.guidance_interval == (.2, .8) and not told.fresh_noise
 
 def test_commands_align_before_is_the_base_model(monkeypatch):
-    from vader_nb.commands.align import AlignOptions, _evaluate
+    from vader_nb.commands import align
     from vader_nb.evaluate import measures
     from vader_nb.lora import lora_layers
     from vader_nb.sampling import SamplerSettings
     pipe = toy()
     with_lora(pipe)
-    monkeypatch.setattr(measures, 'evaluate', lambda pipe, *a, **k: lora_layers(pipe)[0].scaling['default'])
-    assert _evaluate(AlignOptions(), SimpleNamespace(pipe=pipe, reward=None, sampler=SamplerSettings(1, 1., 0.)), dict(held_out=['a'])) == (dict(held_out=0), dict(held_out=1))
+    monkeypatch.setattr(align, '_embedder', lambda run: None)
+    monkeypatch.setattr(measures, 'evaluate', lambda pipe, *a, diversity_prompts, **k: (lora_layers(pipe)[0].scaling['default'], diversity_prompts))
+    run = SimpleNamespace(pipe=pipe, reward=None, sampler=SamplerSettings(1, 1., 0.), batch_size=1, frames_at_once=None, draw=None)
+    found = align._evaluate(align.AlignOptions(diversity_prompts=3), run, dict(train=['a'], held_out=['b']))
+    assert found == tuple(dict(train=(scale, 0), held_out=(scale, 3)) for scale in (0, 1))
 
 def test_commands_sample_options(monkeypatch):
     from vader_nb import lora
@@ -799,7 +807,10 @@ def test_commands_bench_when_a_reward_is_reached():
     records = [dict(reward=1), dict(reward=2)]
     assert when_reached(5, records) == records[1] and when_reached(1, records) == records[0]
 
-def test_commands_plan_sizes():
-    from vader_nb.commands.plan import PlanOptions, model_settings, parse_bytes, parse_size
-    assert parse_bytes('8GB') == 8*2**30 and parse_size('320x512') == (320, 512) and parse_size('64') == (64, 64)
+def test_savings_fitting_sizes():
+    from vader_nb.savings.fitting import parse_bytes
+    assert parse_bytes('8GB') == 8*2**30 and parse_bytes('500 MiB') == 500*2**20
+
+def test_commands_plan_all_frames():
+    from vader_nb.commands.plan import PlanOptions, model_settings
     assert model_settings(PlanOptions(model='modelscope', num_frames=4, reward_frames=4))['num_frames'] == 4
