@@ -101,10 +101,9 @@ def model_settings(r: Recipe) -> dict:
 
 def best_device(name: str,      # "best", or a device
                ) -> str:
-    "A GPU if there is one"
-    if name != "best": return name
-    import torch
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    "`best_device()` of the pipeline's chapter, unless a device is named"
+    from vader_nb.pipeline import best_device as best
+    return best() if name == "best" else name
 
 # %% ../../nbs/methods/recipes.ipynb #13af07f7
 def method_of(r: Recipe):  # a `Vader`
