@@ -814,3 +814,604 @@ def test_savings_fitting_sizes():
 def test_commands_plan_all_frames():
     from vader_nb.commands.plan import PlanOptions, model_settings
     assert model_settings(PlanOptions(model='modelscope', num_frames=4, reward_frames=4))['num_frames'] == 4
+
+
+# Rewards
+
+def ramp(*shape): return torch.linspace(0, 1, math.prod(shape)).view(shape)
+
+def test_rewards_core_frames_and_prompts_meet():
+    from vader_nb.rewards.core import colourfulness_reward, green_reward, motion_energy, motion_reward, per_frame
+    frames = ramp(2, 3, 3, 4, 4)
+    scored = per_frame(lambda images, prompts: images.mean((1, 2, 3))*torch.tensor([float(p) for p in prompts]))
+    assert torch.allclose(scored(frames, ['1', '10']), frames.mean((1, 2, 3, 4))*torch.tensor([1., 10.]))
+    pure = torch.tensor([.2, .8, .4]).view(1, 1, 3, 1, 1).expand(1, 3, 3, 4, 4)
+    assert green_reward()(pure, ['']).item() == pytest.approx(.5)
+    steps = torch.tensor([0., .1, .3]).view(1, 3, 1, 1, 1).expand(1, 3, 3, 4, 4)
+    assert motion_energy(steps).item() == pytest.approx(math.sqrt((.01 + .04)/2))
+    assert motion_reward(1e-4)(pure, ['']).item() == pytest.approx(.01)
+    assert colourfulness_reward(0.)(pure, ['']).item() == pytest.approx(.3*math.hypot(.6, .1), abs=1e-4)
+
+def test_rewards_core_forms_and_sums():
+    from vader_nb.rewards.core import Reward, at_least, check_worlds, distance_to
+    a, b = (Reward(lambda f, p, v=v: f.mean((1, 2, 3, 4)) + v, n) for n, v in (('a', 1.), ('b', 3.)))
+    frames, net = torch.zeros(2, 1, 3, 2, 2), nn.Dropout()
+    assert distance_to(2., .5)(torch.tensor([0., 4.])).item() == 1
+    assert at_least(a, 1.5, 2.)(frames, ['', '']).tolist() == [-1, -1] and at_least(a, .5)(frames, ['', '']).tolist() == [0, 0]
+    scores, parts = (a - b).with_parts(frames, ['', ''])
+    assert scores.tolist() == [-2, -2] and {k: v.tolist() for k, v in parts.items()} == dict(a=[1, 1], b=[3, 3])
+    assert len((a + Reward(b.fn, 'a')).parts(frames, ['', ''])) == 2
+    Reward(lambda f, p: net(f).mean((1, 2, 3, 4)), 'net', [net])
+    assert not net.training
+    for name, scorer, fine in (('tiny', 'clip', False), ('svd', 'tiny-clip', False), ('tiny', 'tiny-clip', True), ('svd', 'clip', True)):
+        reward = Reward(lambda f, p: f.mean((1, 2, 3, 4)), 'x', scorer=scorer)
+        if fine: check_worlds(SimpleNamespace(name=name), reward)
+        else:
+            with pytest.raises(ValueError): check_worlds(SimpleNamespace(name=name), reward)
+
+def test_rewards_clip_sizes():
+    from vader_nb.rewards import clip
+    assert clip.shortest_edge(30, 50, 20) == (20, 33) and clip.shortest_edge(50, 30, 20) == (33, 20)
+    x = ramp(1, 1, 6, 10)
+    assert torch.equal(clip.central_square(x, 4), x[..., 1:5, 3:7])
+    assert clip.CLIP_MEAN[0] > clip.CLIP_MEAN[1] > clip.CLIP_MEAN[2]
+
+def test_rewards_clip_scores_are_cosines():
+    from vader_nb.rewards.clip import clip_reward, image_embeds, load_clip, text_embeds, tiny_tokenizer
+    net, tok, texts, frames = load_clip('tiny'), tiny_tokenizer(), ['a red circle', 'a blue cross'], ramp(2, 1, 3, 32, 32)
+    text, image = text_embeds(net, tok, texts), image_embeds(net, frames)
+    assert torch.allclose(text.norm(dim=-1), torch.ones(2), atol=1e-5)
+    assert torch.allclose(clip_reward('tiny')(frames, texts), nn.functional.cosine_similarity(image[:, 0], text), atol=1e-5)
+
+def test_rewards_aesthetic_loss_and_head(tmp_path):
+    from safetensors.torch import save_file
+    from vader_nb.rewards.aesthetic import AestheticHead, aesthetic_loss, as_affine, load_head
+    head, e = AestheticHead(6, (5, 4, 3, 2)).eval(), ramp(3, 6)
+    w, b = as_affine(head)
+    assert aesthetic_loss(torch.tensor([4., 8.])).item() == pytest.approx(.4) and torch.allclose(head(e), e@w + b, atol=1e-6)
+    save_file(head.state_dict(), tmp_path/'h.safetensors')
+    assert torch.equal(load_head(tmp_path/'h.safetensors')(e), head(e))
+
+def test_rewards_aesthetic_uses_its_preprocessing():
+    from vader_nb.rewards.aesthetic import aesthetic_reward
+    seen = []
+    def resize(images, size):
+        seen.append(size)
+        return nn.functional.interpolate(images, (size, size))
+    aesthetic_reward('tiny', resize=resize)(ramp(1, 1, 3, 8, 8), [''])
+    assert seen == [32]
+
+def test_rewards_load_sums(tmp_path):
+    from vader_nb.rewards.load import _make, _parse, load_reward
+    assert [t[:2] for t in _parse('0.5*green - motion + edges')] == [(.5, 'green'), (-1, 'motion'), (1, 'edges')]
+    (tmp_path/'neighbour_of_mine.py').write_text('half = .5\n')
+    (tmp_path/'own.py').write_text('from neighbour_of_mine import half\ndef r(frames, prompts): return half*frames.mean((1, 2, 3, 4))\n')
+    assert load_reward(f'{tmp_path}/own.py:r')(torch.ones(1, 1, 3, 2, 2), ['']).item() == .5
+    from vader_nb.hub import weights_folder
+    with pytest.raises(Exception): _make('tiny-clip', model=str(tmp_path/'absent'))
+    assert _make('tiny-clip', model=str(weights_folder('clip'))).name
+
+def test_rewards_open_clip_there_and_back():
+    from transformers import CLIPConfig, CLIPModel
+    from vader_nb.rewards.open_clip import convert_open_clip, open_clip_names
+    tower = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, hidden_act='gelu', layer_norm_eps=1e-5)
+    torch.manual_seed(0)
+    net = CLIPModel(CLIPConfig(projection_dim=16, vision_config=dict(tower, image_size=12, patch_size=4),
+                               text_config=dict(tower, vocab_size=20, max_position_embeddings=7, bos_token_id=0, pad_token_id=1, eos_token_id=2)))
+    again = convert_open_clip(open_clip_names(net), 2, 2)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in net.state_dict().items())
+
+def test_rewards_preference_bars_and_sizes():
+    from vader_nb.rewards.preference import _shortest, resize_pad
+    x = resize_pad(torch.ones(1, 3, 10, 7), 10)[0, 0]
+    assert (x.sum(0) > 9).tolist() == [False] + [True]*7 + [False]*2
+    assert resize_pad((ramp(1, 3, 40, 40) > .5).float(), 20).max() < 1.01
+    assert _shortest(torch.zeros(1, 3, 30, 50), 20) == (20, 33) and _shortest(torch.zeros(1, 3, 50, 30), 20) == (33, 20)
+
+def test_rewards_preference_scores_and_goals():
+    from vader_nb.rewards.clip import find_tokenizer, image_embeds
+    from vader_nb.rewards.core import Reward
+    from vader_nb.rewards.preference import _find_clip, aesthetic_hps_goal, aesthetic_hps_loss, hps_reward, ids_embeds, pickscore_reward, token_ids
+    clip, tok, frames = _find_clip('tiny', 'pickscore'), find_tokenizer('tiny'), ramp(3, 1, 3, 32, 32)
+    texts = ['a red circle', 'a red circle', 'a blue cross']
+    cosine = (image_embeds(clip, frames)[:, 0]*ids_embeds(clip, token_ids(tok, texts, 12))).sum(-1)
+    assert torch.allclose(pickscore_reward('tiny')(frames, texts), clip.logit_scale.exp()*cosine, atol=1e-3)
+    assert token_ids(tok, ['a'], 12, pad=9)[0, -1] == 9
+    assert hps_reward(clip, '2.1', tok).name == 'hpsv2.1' and hps_reward(clip, '2.0', tok).name == 'hpsv2'
+    a, h = torch.tensor([4., 6.]), torch.tensor([.2, .4])
+    assert aesthetic_hps_loss(a, h).item() == pytest.approx((1.5*.1*5 + .7)/2)
+    goal = aesthetic_hps_goal(Reward(lambda f, p: a, 'a'), Reward(lambda f, p: h, 'h'))
+    assert goal(frames[:2], texts[:2]).tolist() == pytest.approx([-.075*6 - .5*.8, -.075*4 - .5*.6])
+
+def test_rewards_objects_closed_forms():
+    from vader_nb.rewards.objects import detr_size, log_odds, resize_vader, smooth_form, threshold_form
+    assert detr_size(100, 150, 50) == (48, 64)
+    p = torch.tensor([[[.6, .3, .1], [.15, .15, .7], [.1, .5, .4]]])
+    logits, q = p.log(), 1 - .4*.85*.9
+    assert threshold_form(logits, [0]).item() == pytest.approx(.4) and threshold_form(logits, [1]).item() == pytest.approx(.5)
+    assert threshold_form(logits, [0, 1], True).item() == pytest.approx(.55)
+    assert log_odds(logits, [0])[0].exp().tolist() == pytest.approx([.6/.4, .15/.85, .1/.9], rel=1e-4)
+    assert smooth_form(logits, [0]).exp().item() == pytest.approx(1 - q) and smooth_form(logits, [0], True).exp().item() == pytest.approx(q)
+    x = ramp(1, 3, 8, 8).sin()
+    assert torch.equal(resize_vader(x, 4), nn.functional.interpolate(x, (4, 4), mode='bilinear'))
+
+def test_rewards_action_closed_forms(monkeypatch):
+    from vader_nb.rewards import action
+    assert action.sample_frames(torch.arange(8.).view(1, 8, 1, 1, 1), 4).flatten().tolist() == [1, 3, 5, 7]
+    assert action.action_loss(torch.tensor([.5, .25])).item() == pytest.approx(1.5*math.log(2))
+    net = nn.Linear(1, 1)
+    net.config = SimpleNamespace(id2label={0: 'walking dog', 1: 'riding bike'})
+    monkeypatch.setattr(action, 'action_logits', lambda *a: torch.tensor([[.8, .2], [.8, .2]]).log())
+    score = lambda **k: action.action_reward(net, **k)(torch.zeros(2, 1, 3, 8, 8), ['walking dog', 'riding bike']).exp().log().tolist()
+    assert score() == pytest.approx([.8, .2]) and score(log=True) == pytest.approx([math.log(.8), math.log(.2)])
+    with pytest.raises(ValueError): action.match_label('a piano player', ['playing the old piano loudly', 'riding bike'])
+
+def test_rewards_viclip_parts():
+    from vader_nb.rewards.viclip import QuickGELU, TextEncoder, VideoEncoder, frames_by_stride, frames_in_the_middle, viclip_tokens
+    assert QuickGELU()(torch.tensor(1.)).item() == pytest.approx(1/(1 + math.exp(-1.702)))
+    assert frames_by_stride(9, 4) == [0, 2, 4, 6] and frames_in_the_middle(8, 4) == [0, 2, 4, 6]
+    tok = lambda text, **k: SimpleNamespace(input_ids=[5, 6, 7])
+    assert viclip_tokens(tok, ['x'], 5).tolist() == [[5, 6, 7, 0, 0]]
+    torch.manual_seed(0)
+    text = TextEncoder(4, 5, 10, 8, 2, 1, end_token=7).eval()
+    ids, other = torch.tensor([[5, 6, 7, 0, 0]]), torch.tensor([[5, 6, 7, 3, 3]])
+    assert torch.allclose(text(ids), text(other), atol=1e-6) and not torch.allclose(text(ids), text(torch.tensor([[5, 4, 7, 0, 0]])), atol=1e-4)
+    eyes = VideoEncoder(8, 4, 8, 1, 2, 4, 3).eval()
+    eyes.temporal_positional_embedding.data = torch.randn(1, 3, 8)
+    still, other = torch.randn(2, 1, 1, 3, 8, 8)
+    assert not torch.allclose(eyes(torch.cat([still, other, other], 1)), eyes(torch.cat([other, still, other], 1)), atol=1e-4)
+    one = eyes(still)
+    eyes.temporal_positional_embedding.data = eyes.temporal_positional_embedding.mean(1, keepdim=True).expand(1, 3, 8)
+    assert torch.allclose(eyes(still), one, atol=1e-6)
+
+def test_rewards_vjepa_masks_and_errors():
+    from vader_nb.rewards.vjepa import LONG_RANGE, SHORT_RANGE, Blocks, _block_size, _hide_blocks, jepa_errors, multiblock_masks, resize_margin
+    g = lambda: torch.Generator().manual_seed(0)
+    tall = Blocks(1, (.5, .5), (.25, .25), (4., 4.))
+    assert _block_size((4, 8, 8), tall, g()) == (1, 8, 3) and (~_hide_blocks((4, 8, 8), tall, (1, 8, 3), g())).sum() == 24
+    a, b = (len(hidden) for _, hidden in multiblock_masks((4, 8, 8), 2, (LONG_RANGE, Blocks(1, (.1, .1))), g()))
+    assert a > 2*b
+    grads = []
+    class Net:
+        def targets(self, clip):
+            grads.append(torch.is_grad_enabled())
+            return clip
+        def grid(self, clip): return None
+        def context(self, clip, seen): return clip
+        def predict(self, z, seen, hidden, i, grid): return torch.zeros(1, hidden.shape[1], 2)
+    clip, masks = torch.tensor([[[0., 1.], [5., 1.]]]), [(torch.tensor([[0]]), torch.tensor([[1]]))]
+    assert jepa_errors(Net(), clip, masks).item() == pytest.approx(1, abs=1e-3)
+    assert jepa_errors(Net(), clip, masks, power=2.).item() == pytest.approx(.5, abs=1e-3)
+    with torch.no_grad(): jepa_errors(Net(), clip, masks)
+    jepa_errors(Net(), clip, masks, through_target=False)
+    assert grads == [True, True, False, False]
+    frame = torch.zeros(1, 1, 3, 64, 64)
+    frame[..., :2, :] = 1
+    assert resize_margin(frame, 28).max() < .5        # the border is cut off
+
+def test_rewards_vjepa_tiny_masks_stay():
+    from vader_nb.rewards.vjepa import vjepa_reward
+    from vader_nb.world import render
+    reward, x = vjepa_reward('tiny'), render(['a red circle moving left over sand'], torch.Generator().manual_seed(0))[0]
+    with torch.no_grad(): scores = [reward(x, ['']).item() for _ in range(2)]
+    assert scores[0] == scores[1] < 0
+
+def test_rewards_vjepa1_tables_and_tokens(tmp_path):
+    from vader_nb.rewards.vjepa1 import VJEPA1, Encoder, Predictor, Sizes, load_vjepa1, sincos_table
+    t = sincos_table(14, (3, 2, 2))             # shares of ceil(14/6)*2 = 6 channels
+    assert t.shape == (12, 14) and t[8, :6].tolist() == pytest.approx([f(2*10000**(-i/3)) for f in (math.sin, math.cos) for i in range(3)])
+    assert t[1, 12].item() == pytest.approx(math.sin(1))
+    sizes = Sizes(8, 4, 4, 2, 12, 2)
+    torch.manual_seed(0)
+    net = VJEPA1(Encoder(sizes, 1), Predictor(sizes, 12, 1), Encoder(sizes, 1)).eval()
+    net.predictor.mask_tokens[1].data += 1
+    context, places = ramp(1, 1, 12), torch.tensor([[0]])
+    assert not torch.equal(net.predict(context, places, places + 1, 0), net.predict(context, places, places + 1, 1))
+    block, x = net.encoder.blocks[0], ramp(1, 3, 12)
+    for p in block.parameters(): p.data.zero_()
+    assert torch.equal(block(x), x)
+    torch.save({p: getattr(net, p).state_dict() for p in ('encoder', 'predictor', 'target_encoder')}, tmp_path/'n.pth')
+    assert load_vjepa1(tmp_path/'n.pth', 4, 2).size == 8
+
+def test_rewards_guards_closed_forms():
+    from vader_nb.rewards import guards
+    assert guards.grey_levels(torch.eye(3)[:, :, None, None])[:, 0, 0].tolist() == pytest.approx([.299, .587, .114])
+    flat, slope = torch.full((1, 3, 8, 8), .5), ramp(8).expand(1, 3, 8, 8)
+    assert guards.edge_strength(flat).abs().max() < 1e-6 and guards.edge_strength(slope)[0, 4, 4].item() == pytest.approx(math.hypot(1/7, .01) - .01, abs=1e-5)
+    for quality, first in ((50, 16), (75, 8), (25, 32), (95, 2)): assert guards.quantisation_tables(quality)[0, 0, 0] == first
+    d = guards.dct_matrix()
+    assert torch.allclose(d@d.T, torch.eye(8, dtype=torch.float64))
+    luma, cb, cr = guards.jpeg_coefficients(torch.tensor([1., 0., 0.]).view(1, 3, 1, 1).expand(1, 3, 16, 16), 50)
+    assert cr[0, 0, 0, 0].item() == pytest.approx(8*255*.5/17, rel=1e-3) and luma[0, 0, 0, 0].item() == pytest.approx(8*(255*.299 - 128)/16, rel=1e-3)
+    noisy, quiet = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0)), torch.full((1, 3, 8, 8), .9)
+    assert guards.jpeg_kilobytes(quiet).item() > .002       # the first mean costs, too
+    assert torch.allclose(guards.jpeg_coefficients(noisy[..., :16])[0][0], guards.jpeg_coefficients(noisy[..., :17])[0][0, [0, 1, 4, 5]], atol=1e-4)
+    depth = ramp(1, 3, 2, 2)
+    assert torch.allclose(guards.depth_steadiness(torch.cat([depth, 5*depth.sin()])), torch.cat([guards.depth_steadiness(depth), guards.depth_steadiness(5*depth.sin())]))
+    assert guards.depth_size(100, 400, 112) == (112, 448) and guards.depth_size(100, 56, 112) == (112, 56)
+
+def test_rewards_contract_finds_what_is_broken():
+    from vader_nb.rewards.contract import _frozen, _small, check_contract, check_reward
+    from vader_nb.rewards.core import Reward
+    frames, prompts = torch.rand(2, 3, 3, 8, 8, generator=torch.Generator().manual_seed(0)), ['a', 'b']
+    w = nn.Parameter(torch.ones(1))
+    def fails(fn, **k):
+        with pytest.raises(AssertionError, match=k.pop('match')): check_reward(Reward(fn, 'bad'), frames, prompts, **k)
+    fails(lambda f, p: (w*f).mean((1, 2, 3, 4)), match='receives a gradient')
+    fails(lambda f, p: f[:, :1].mean((1, 2, 3, 4)), match='no gradient at')
+    fails(lambda f, p: f.mean((1, 2, 3, 4)) + torch.arange(len(f))*(len(f) > 1), match='permuting')
+    assert not _small('x', lambda: 2., 1.).ok and _small('x', lambda: .5, 1.).ok
+    net = nn.Dropout()
+    reward = Reward(lambda f, p: net(f).mean((1, 2, 3, 4)), 'r', [net])
+    net.train()
+    assert not _frozen(reward).ok
+    with pytest.raises(AssertionError): check_contract(Reward(lambda f, p: f[:, :1].mean((1, 2, 3, 4)), 'one frame'), frames, prompts)
+
+def test_world_closed_forms():
+    from vader_nb.world import footage, motion_path, oracle_accuracy, parse_caption, render, shape_distance, split_captions
+    up = motion_path('moving up', torch.tensor([-1., 1.]))
+    assert up[1].tolist() == [6, -6] and shape_distance('square', torch.tensor(1.), torch.tensor(0.), torch.tensor(1.)).item() == pytest.approx(.12)
+    train, test = split_captions(200)
+    assert len(train) + len(test) == len({*train, *test}) == 1152
+    grey = footage(torch.tensor([.3, .6, .9]).view(1, 1, 3, 1, 1).expand(1, 2, 3, 2, 2), torch.tensor(0.), torch.tensor(0.))
+    assert torch.allclose(grey, torch.tensor(.6))
+    with pytest.raises(ValueError): parse_caption('a red circle moving left under sand')
+    caption = ['a red circle moving left over sand']*2
+    clear, dull = (render(caption, torch.Generator().manual_seed(0), 1., h)[0] for h in (0., .3))
+    assert all(v == 1 for v in oracle_accuracy(clear, caption).values()) and dull.max() < .85
+    assert clear[:, :, 0].max().item() == pytest.approx(.9, abs=1e-3)
+    assert torch.equal(clear, render(caption, torch.Generator().manual_seed(0), 1., 0)[0])
+
+def test_hub_strict():
+    from vader_nb.hub import load_strict
+    net = nn.Linear(2, 3)
+    for state in (dict(weight=torch.ones(2, 3), bias=torch.ones(3)), net.state_dict() | dict(more=torch.ones(1)), dict(weight=torch.ones(3, 2))):
+        with pytest.raises(ValueError): load_strict(nn.Linear(2, 3), state)
+
+def test_downloads_names_of_the_hub():
+    from vader_nb.downloads import is_hub_id
+    assert is_hub_id('owner/name') and not is_hub_id('a/b/c') and not is_hub_id('./a')
+
+def test_hub_halves_and_missing_weights(tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+    from vader_nb.hub import _read_half, load_pretrained, weights_folder
+    (tmp_path/'a.fp16.safetensors').write_bytes(b'')
+    assert _read_half(tmp_path, torch.float32) and _read_half(tmp_path, torch.float16)
+    (tmp_path/'a.safetensors').write_bytes(b'')
+    assert not _read_half(tmp_path, torch.float32) and _read_half(tmp_path, torch.bfloat16)
+    config = CLIPConfig.from_pretrained(weights_folder('clip'))
+    assert not load_pretrained(CLIPModel, weights_folder('clip'), config, spare=True).training
+    config.vision_config.num_hidden_layers += 1
+    with pytest.raises(ValueError): load_pretrained(CLIPModel, weights_folder('clip'), config, spare=True)
+
+def test_names_nearest():
+    from vader_nb.names import did_you_mean
+    assert did_you_mean('modelscop', ['modelscope', 'svd']) == "; did you mean 'modelscope'?"
+
+
+# Base models
+
+def test_models_svd_reach_is_the_derivative():
+    from vader_nb.models.svd import svd_scheduler, step_reach
+    scheduler = svd_scheduler(sigma_min=.1, sigma_max=5.)
+    reach, s = step_reach(scheduler, 4), scheduler.sigmas
+    for i in range(4):      # v moves x0 by -sigma/sqrt(sigma^2 + 1), and x by that share of the step
+        assert reach[i].item() == pytest.approx(((s[i] - s[i + 1])/(s[i]**2 + 1)**.5).item())
+    x, v = torch.ones(1), torch.zeros(1, requires_grad=True)
+    scheduler.set_timesteps(4)
+    scheduler.scale_model_input(x, scheduler.timesteps[0])
+    moved = torch.autograd.grad(scheduler.step(v, scheduler.timesteps[0], x).prev_sample.sum(), v)[0]
+    assert -moved.item() == pytest.approx(reach[0].item(), rel=1e-3)
+
+def test_models_svd_guidance_and_input():
+    from vader_nb.models.svd import ImageCondition, SVDPipeline, svd_scheduler
+    pipe, seen = object.__new__(SVDPipeline), []
+    pipe.latent_shape, pipe.num_frames, pipe.min_guidance_scale, pipe.scheduler = (1, 3, 2, 2), 3, 1., svd_scheduler()
+    def net(x, t, embeds, ids):
+        seen.append(x)
+        return SimpleNamespace(sample=x[:, :, :1]*0 + torch.arange(1., 1 + len(x)).view(-1, 1, 1, 1, 1))
+    pipe.denoiser = net
+    pipe.scheduler.set_timesteps(4)
+    cond, x = ImageCondition(torch.ones(1, 1, 2), torch.full((1, 1, 2, 2), 7.), torch.ones(1, 3)), torch.ones(1, 1, 3, 2, 2)
+    out = pipe.denoise(x, pipe.scheduler.timesteps[1], cond, 3.)
+    assert out[0, 0, :, 0, 0].tolist() == [2, 3, 4]            # 1 + scale*(2 - 1), with scales 1, 2, 3
+    sigma = pipe.scheduler.sigmas[1].item()
+    assert seen[0][0, 0, :, 0, 0].tolist() == pytest.approx([1/math.sqrt(sigma**2 + 1), 0]) and seen[0][1, 0, 1, 0, 0] == 7
+
+def test_models_svd_toy():
+    from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
+    from vader_nb.models.svd import resize_antialiased, tiny_random_svd
+    pipe = tiny_random_svd(num_frames=5, decode_chunk_size=2)
+    z = torch.randn(1, *pipe.latent_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(): whole, some = pipe.decode(z), pipe.decode(z, [3, 4])
+    assert torch.allclose(whole[:, [3, 4]], some, atol=1e-5)
+    assert pipe.init_latents(1, torch.Generator().manual_seed(0)).std() > 100
+    assert pipe.encode_images(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))).added_time_ids[0].tolist() == pytest.approx([6, 127, .02])
+    stripes = (torch.arange(96) % 6 < 3).float().expand(1, 3, 96, 96).contiguous()
+    assert torch.allclose(resize_antialiased(stripes, (24, 24)), _resize_with_antialiasing(stripes, (24, 24)), atol=1e-5)
+
+def test_models_opensora_closed_forms():
+    from vader_nb.models.opensora import OpenSoraCondition, clean_prompt, give_frames, random_opensora
+    assert random_opensora(num_frames=1).fps == 120 and clean_prompt('A cat. aesthetic score: 5.') == 'a cat. aesthetic score: 5.'
+    pipe = random_opensora()
+    cond, z = pipe.encode_prompt(['a red circle moving left over sand']), pipe.init_latents(1, torch.Generator().manual_seed(0))
+    told, start = give_frames(cond, z, z[:, :, :1]*0, [0])
+    assert told.frame_mask.tolist() == [[False] + [True]*(z.shape[2] - 1)] and start[:, :, 0].abs().max() == 0 and told[:1].frame_mask is not None
+    pipe.scheduler.set_timesteps(2)
+    with torch.no_grad(): v = pipe.denoise(z, pipe.scheduler.timesteps[0], told, 3.)
+    assert v[:, :, 0].abs().max() == 0 < v[:, :, 1].abs().max()
+    assert [pipe.latent_of(f) for f in (0, 1, 16, 17, 18, 21)] == [0, 1, 4, 5, 6, 6]
+    pipe.denoiser = lambda z, t, text, **k: SimpleNamespace(sample=text.mean((1, 2)).view(-1, 1, 1, 1, 1).expand(len(z), *z.shape[1:]))
+    cond = OpenSoraCondition(torch.ones(1, 3, 2), torch.zeros(1, 3, 2), cond.text_mask)
+    assert type(pipe).denoise(SimpleNamespace(**vars(pipe), dtype=torch.float32), z, pipe.scheduler.timesteps[0], cond, 3.).mean().item() == 3
+
+def test_models_rflow_closed_forms():
+    from vader_nb.models.rflow import RFlowScheduler, guided_velocity, sample_masked, timestep_transform
+    t, ratio = torch.tensor([500.]), math.sqrt(256*256/512**2)*math.sqrt(10)     # 50 frames: 50//17*5 latents
+    assert timestep_transform(t, 256, 256, 50).item() == pytest.approx(1000*ratio*.5/(1 + (ratio - 1)*.5), rel=1e-5)
+    s = RFlowScheduler(use_timestep_transform=False)
+    s.set_timesteps(4)
+    assert s.timesteps.tolist() == [1000, 750, 500, 250] and s.add_noise(torch.ones(1, 1), torch.zeros(1, 1), torch.tensor([250.])).item() == .75
+    network = lambda z, t: torch.cat([torch.full((1, 2, 1, 1, 1), v) for v in (5., 1.)])
+    assert guided_velocity(network, torch.zeros(1, 1, 1, 1, 1), t[0], 2.).item() == 9
+    x0, noise = torch.full((1, 1, 1, 1, 1), 2.), torch.full((1, 1, 1, 1, 1), -1.)
+    x = .25*x0 + .75*noise
+    for eta in (0., .5):
+        g = torch.Generator().manual_seed(0)
+        assert s.step(x0 - noise, s.timesteps[1], x, eta, g).pred_original_sample.item() == pytest.approx(2)
+    asked = []
+    sample_masked(lambda z, t, active: asked.append((z.flatten().tolist(), active.tolist())) or torch.zeros_like(z), torch.full((1, 1, 2, 1, 1), 3.), s,
+                  torch.tensor([[1., .5]]), noise=torch.zeros(4, 1, 1, 2, 1, 1))
+    assert [a for _, a in asked] == [[[True, False]]]*2 + [[[True, True]]]*2
+    assert [z for z, _ in asked] == [[3, 3], [3, 3], [3, 1.5], [3, 1.5]]        # noise is added once, where the edit starts
+
+def test_models_vc2_scheduler_closed_forms():
+    from vader_nb.models.vc2_scheduler import VC2DDIMScheduler, vc2_timesteps
+    s = VC2DDIMScheduler()
+    s.set_timesteps(4)
+    assert vc2_timesteps(4) == [1, 251, 501, 751]
+    x0, eps = torch.tensor([2.], dtype=torch.float64), torch.tensor([.5], dtype=torch.float64)
+    at = lambda t: s.scale_arr[t]*s.alphas_cumprod[t].sqrt()*x0 + (1 - s.alphas_cumprod[t]).sqrt()*eps
+    assert torch.allclose(s.add_noise(x0, eps, torch.tensor([501])), at(501))
+    for now, then in ((751, 501), (1, 0)):
+        out = s.step(eps, torch.tensor(now), at(now))
+        assert torch.allclose(out.pred_original_sample, x0) and torch.allclose(out.prev_sample, at(then))
+
+def test_models_unet3d_closed_forms():
+    from diffusers import DDIMScheduler, EulerDiscreteScheduler
+    from vader_nb.models.unet3d import UNet3DPipeline, checkpoint_blocks
+    from vader_nb.models.modelscope import tiny_random_modelscope
+    from vader_nb.pipeline import Condition
+    pipe, seen = object.__new__(UNet3DPipeline), []
+    pipe.latent_shape, pipe.scheduler = (1, 2, 2, 2), EulerDiscreteScheduler()
+    pipe.scheduler.set_timesteps(4)
+    pipe.denoiser = lambda x, t, text: seen.append(x) or SimpleNamespace(sample=x*0 + text.view(-1, 1, 1, 1, 1))
+    cond, x = Condition(torch.full((1, 1, 1), 5.), torch.full((1, 1, 1), 1.)), torch.ones(1, 1, 2, 2, 2)
+    assert pipe.denoise(x, pipe.scheduler.timesteps[1], cond, 2.).unique().tolist() == [9]
+    assert seen[0][0, 0, 0, 0, 0].item() == pytest.approx(1/(pipe.scheduler.sigmas[1].item()**2 + 1)**.5, rel=1e-4)
+    pipe.vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=.5), decode=lambda z: SimpleNamespace(sample=z.expand(-1, 3, -1, -1)))
+    assert pipe.decode(.2*x).unique().tolist() == pytest.approx([.7]) and pipe.decode(9*x).max() == 1
+    toy = tiny_random_modelscope(scheduler=EulerDiscreteScheduler)
+    noise, sigma = toy.init_latents(1, torch.Generator().manual_seed(0)), float(toy.scheduler.init_noise_sigma)
+    toy.scheduler = DDIMScheduler()
+    assert sigma > 2 and torch.allclose(noise, toy.init_latents(1, torch.Generator().manual_seed(0))*sigma, rtol=1e-4)
+    checkpoint_blocks(checkpoint_blocks(toy.denoiser), False)
+    assert not any('forward' in vars(m) for m in toy.denoiser.modules())
+
+def test_models_load_tells_folders_apart(tmp_path):
+    from vader_nb.models import load
+    for channels, name in (([320, 640, 1280, 1280], 'modelscope'), ([32, 64], 'tiny')):
+        (tmp_path/name/'unet').mkdir(parents=True)
+        (tmp_path/name/'unet'/'config.json').write_text(json.dumps(dict(block_out_channels=channels)))
+        (tmp_path/name/'model_index.json').write_text(json.dumps(dict(_class_name='TextToVideoSDPipeline')))
+        assert load._from_folder(tmp_path/name)[0] == name
+    for name, parts in (('svd', ['image_encoder']), ('tiny-i2v', [])):
+        (tmp_path/name).mkdir()
+        for p in parts: (tmp_path/name/p).mkdir()
+        (tmp_path/name/'model_index.json').write_text(json.dumps(dict(_class_name='StableVideoDiffusionPipeline')))
+        assert load._from_folder(tmp_path/name)[0] == name
+
+def test_models_load_passes_the_dtype_on(monkeypatch):
+    from vader_nb.models import load
+    monkeypatch.setattr(load, 'resolve', lambda where: lambda **k: k)
+    assert load.load_pipeline('tiny', 'bfloat16') == dict(dtype=torch.bfloat16, device='cpu')
+
+def test_models_modelscope_spacing():
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+    from vader_nb.models.modelscope import change_scheduler
+    other = change_scheduler(DDIMScheduler(timestep_spacing='trailing', beta_end=.013), DPMSolverMultistepScheduler)
+    assert other.config.beta_end == .013 and other.config.timestep_spacing == DPMSolverMultistepScheduler().config.timestep_spacing != 'trailing'
+
+def test_models_wan_closed_forms(monkeypatch):
+    from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
+    from vader_nb.models import wan
+    from vader_nb.pipeline import Condition
+    assert wan.wan_scheduler(FlowMatchEulerDiscreteScheduler, 5.).config.shift == 5
+    for n, fine in ((1, True), (9, True), (8, False), (7, False)):
+        if fine: wan._check_video(n, (32, 32), 4, 16)
+        else:
+            with pytest.raises(ValueError): wan._check_video(n, (32, 32), 4, 16)
+    pipe, x = object.__new__(wan.WanVideo), torch.ones(1, 2, 3, 2, 2)
+    pipe.time_factor, pipe.latent_shape, pipe.num_frames, pipe.recompute = 4, (2, 3, 2, 2), 9, False
+    assert [pipe.latent_of(f) for f in (0, 1, 4, 5, 8)] == [0, 1, 1, 2, 2]
+    pipe.scheduler = wan.wan_scheduler(UniPCMultistepScheduler)
+    pipe.scheduler.set_timesteps(4)
+    pipe._velocity = lambda latents, t, embeds: latents*embeds
+    assert pipe.denoise(x, pipe.scheduler.timesteps[0], Condition(torch.tensor(5.), torch.tensor(1.)), 2.).unique().tolist() == [9]
+    pipe.vae = SimpleNamespace(dtype=torch.float32, config=SimpleNamespace(latents_mean=[.25, .25], latents_std=[.5, .5]))
+    monkeypatch.setattr(wan, 'causal_decode', lambda vae, z, recompute: z[:, :1].repeat_interleave(4, 2)[:, :, 3:])
+    assert pipe.decode(x, [0, 8]).unique().tolist() == pytest.approx([.75/2 + .5])
+
+def test_models_wan_padding_is_zero():
+    from vader_nb.models.wan import tiny_random_wan
+    pipe = tiny_random_wan()
+    with torch.no_grad(): e = pipe.encode_prompt(['a red circle moving left over sand']).prompt_embeds
+    assert e[0, 0].abs().max() > 0 and e[0, -1].abs().max() == 0
+
+def test_models_stdit3_parts():
+    from vader_nb.models import stdit3
+    assert stdit3.sinusoid(torch.tensor([0.]), 4).tolist() == [[1, 1, 0, 0]]
+    table = stdit3.position_table(1, 3, 8, 1.)          # one row: the second half is the same everywhere
+    assert torch.equal(table[0, 4:], table[2, 4:]) and not torch.equal(table[0, :4], table[2, :4])
+    turned = stdit3.rotate_pairs(torch.tensor([[1., 0.], [1., 0.]]), torch.tensor([math.pi/2]))
+    assert turned.flatten().tolist() == pytest.approx([1, 0, 0, 1], abs=1e-6)
+    assert torch.allclose(stdit3.RMSNorm(2, 0.)(torch.tensor([[3., 4.]])), torch.tensor([[3., 4.]])/12.5**.5)
+    mlp = stdit3.MLP(1, 1, 1)
+    for p in mlp.parameters(): p.data = torch.full_like(p, 1. if p.ndim > 1 else 0.)
+    assert mlp(torch.tensor([[2.]])).item() == pytest.approx(nn.functional.gelu(torch.tensor(2.), approximate='tanh').item(), abs=1e-6)
+    assert stdit3._fit_batch(torch.tensor([[1], [2]]), 4, 'x').flatten().tolist() == [1, 2, 1, 2]
+    last, x = stdit3.FinalLayer(4, 1), ramp(1, 2, 1, 4)
+    t, clean = torch.zeros(1, 4), torch.ones(1, 4)
+    both = last(x, t, clean, torch.tensor([[True, False]]))
+    assert torch.equal(both[:, 0], last(x, t)[:, 0]) and torch.equal(both[:, 1], last.linear(last._modulated(last._modulated(x, t), clean))[:, 1])   # again
+    block = stdit3.STDiT3Block(4, 1)
+    for p in (*block.attn.proj.parameters(), *block.cross_attn.proj.parameters(), block.scale_shift_table): p.data.zero_()
+    t = torch.zeros(1, 1, 6, 4)
+    t[:, :, 5] = 1
+    y = ramp(1, 2, 4)
+    assert torch.allclose(block(x, y, t), x + block.mlp(block.norm2(x)), atol=1e-6)
+
+def test_models_opensora_vae_frames_and_chunks():
+    from vader_nb.models.opensora import random_opensora
+    from vader_nb.models.opensora_vae import _draw, chunks_of
+    assert [c.latents for c in chunks_of(22, 17, 4)] == [range(0, 5), range(5, 7)]
+    moments = torch.cat([torch.zeros(1, 1, 1, 1, 1), torch.full((1, 1, 1, 1, 1), 2*math.log(3))], 1)
+    assert _draw(moments, torch.ones(1, 1, 1, 1, 1)).item() == pytest.approx(3)
+    vae = random_opensora().vae
+    z = torch.randn(1, 4, 7, 2, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole, some = vae.decode_temporal(z, 22), vae.decode_temporal(z, 22, [20, 3])
+        assert torch.allclose(some, whole[:, :, [20, 3]], atol=1e-6)
+        t = vae.temporal_vae
+        alone = t.decoder(t.post_quant_conv(z[:, :, 5:]*vae.scale + vae.shift))
+        assert torch.allclose(whole[:, :, 17:], alone[:, :, 3:], atol=1e-6)      # the padding was in front
+        x = torch.randn(1, 4, 5, 2, 2, generator=torch.Generator().manual_seed(1))
+        assert torch.allclose(t.encode(x), t.encode(torch.cat([torch.zeros(1, 4, 3, 2, 2), x], 2)), atol=1e-6)
+        pixels = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(2))
+        noise = torch.zeros(5, 4, 8, 8), torch.zeros(1, 4, 2, 8, 8)
+        mean = vae.encode_temporal(vae.encode_spatial(pixels, noise=noise[0]))[:, :4]
+        assert torch.allclose(vae.encode(pixels, noise=noise), (mean - vae.shift)/vae.scale, atol=1e-5)
+
+def test_models_videocrafter2_parts():
+    from diffusers.models.embeddings import get_timestep_embedding
+    from vader_nb.models.videocrafter2 import FpsTimeEmbedding, folded_fps, text_config, unet_config
+    config = unet_config(attention_resolutions=(2, 1))
+    assert config['down_block_types'][:2] == ('CrossAttnDownBlock3D',)*2 and config['up_block_types'][:2] == ('UpBlock3D',)*2
+    assert text_config(layers=5).num_hidden_layers == 4
+    torch.manual_seed(0)
+    e = FpsTimeEmbedding(8, 16)
+    waves = get_timestep_embedding(torch.tensor([24.]), 8, flip_sin_to_cos=True, downscale_freq_shift=0)
+    assert torch.allclose(e.fps_proj(torch.tensor([24.])), waves)
+    unet = nn.Module()
+    unet.time_embedding = e
+    assert torch.allclose(folded_fps(unet)['time_embedding.linear_2.bias'], e.linear_2.bias + e.fps(waves)[0])
+    e.rates = (8., 24.)
+    four = e(torch.zeros(4, 8))
+    assert torch.allclose(four[0], four[2]) and torch.allclose(four[1], four[3]) and not torch.allclose(four[0], four[1])
+
+
+# How the toys were made
+
+def test_tiny_teach_rates_and_log():
+    from vader_nb.tiny.teach import Lessons, follow_average, teach
+    lessons = Lessons(10, lr=1., warmup=4, decay=.5)
+    assert [lessons.rate(s) for s in (0, 3, 5, 8)] == pytest.approx([.25, 1, 1, .4])
+    net, filled = nn.Linear(1, 1), []
+    log = teach(net, lambda step: (net(torch.ones(1, 1)).sum()*0, dict(n=float(step))), Lessons(4, log_every=2, save_every=2), refill=lambda: filled.append(1))
+    assert [r['n'] for r in log] == [.5, 2.5] and len(filled) == 2
+    a, b = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    a.weight.data, b.weight.data = torch.zeros(1, 1), torch.ones(1, 1)
+    follow_average(a.requires_grad_(False), b.requires_grad_(False), 16)
+    assert a.weight.item() == pytest.approx(1 - 18/27)
+
+def test_tiny_vae_closed_forms():
+    from vader_nb.tiny.vae import make_vae, normalise_latents, psnr, vae_loss
+    x, y, mask = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2), torch.zeros(1, 1, 2, 2)
+    y[..., 0, 0], mask[..., 0, 0] = .1, 1
+    assert psnr(x, y, mask) == pytest.approx(20, abs=1e-3) and psnr(x, y) == pytest.approx(20 + 10*math.log10(4), abs=1e-3)
+    vae, frames = make_vae(), ramp(4, 3, 32, 32).sin()
+    loss = lambda opacity, kl: vae_loss(vae, frames, opacity*torch.ones(4, 1, 32, 32), torch.Generator().manual_seed(0), kl).item()
+    assert loss(1., 0.) == pytest.approx(4*loss(0., 0.), rel=1e-4)
+    posterior = vae.encode(frames*2 - 1).latent_dist
+    assert loss(0., 1.) - loss(0., 0.) == pytest.approx((posterior.kl().mean()/(4*8*8)).item(), rel=1e-3)
+    with torch.no_grad():
+        old = vae.eval().encode(frames*2 - 1).latent_dist
+        pixels = vae.decode(old.mean).sample
+        normalise_latents(vae, frames)
+        new = vae.encode(frames*2 - 1).latent_dist
+        assert torch.allclose(vae.decode(new.mean).sample, pixels, atol=1e-3) and torch.allclose(new.std, old.std/old.mean.std((0, 2, 3))[:, None, None], rtol=1e-2)
+
+def test_tiny_t2v_batches():
+    from vader_nb.tiny import t2v
+    assert t2v.easy_levels(1900) is None and t2v.easy_levels(999) == (.8, 1.) and t2v.easy_levels(1000) is None
+    data = t2v.TrainingSet(torch.zeros(4, 4, 8, 8, 8), torch.ones(4, 12, dtype=torch.long), torch.zeros(1, 12, dtype=torch.long), torch.arange(4))
+    ids = t2v._Batch(0, data, 400, t2v.make_scheduler().alphas_cumprod).token_ids
+    assert .03 < 1 - ids[:, 0].float().mean() < .2
+
+def test_tiny_t2v_latents_have_unit_size():
+    from vader_nb.tiny.t2v import make_latents
+    from vader_nb.tiny.vae import shipped_vae
+    latents, _, factor = make_latents(shipped_vae(), 4)
+    assert latents.float().std().item() == pytest.approx(1, abs=.01) and abs(factor - 1) > 1e-3
+
+def test_tiny_temporal_vae_noise_is_small():
+    from vader_nb.tiny import temporal_vae
+    seen = []
+    same = lambda x: SimpleNamespace(latent_dist=SimpleNamespace(mean=torch.zeros(len(x), 4, 8, 8)))
+    vae = SimpleNamespace(encode=same, decode=lambda z, num_frames: seen.append(z) or SimpleNamespace(sample=torch.zeros(len(z), 3, 32, 32)))
+    temporal_vae.temporal_vae_loss(vae, SimpleNamespace(encode=same), torch.zeros(2, 3, 3, 32, 32), torch.zeros(2, 3, 1, 32, 32), torch.Generator().manual_seed(0))
+    assert seen[0].std().item() == pytest.approx(.1, rel=.1)
+
+def test_tiny_i2v_parts():
+    from vader_nb.rewards.clip import image_embeds, load_clip
+    from vader_nb.tiny import i2v
+    from vader_nb.models.svd import ImageCondition
+    from vader_nb.rewards.clip import CLIP_MEAN, CLIP_STD
+    x = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    big = ((x - mean)/std).repeat_interleave(7, 2).repeat_interleave(7, 3)
+    with torch.no_grad(): ours = i2v.make_image_encoder()(big).image_embeds
+    assert torch.allclose(nn.functional.normalize(ours, dim=-1), image_embeds(load_clip('tiny'), x[None])[0], atol=1e-3)
+    from vader_nb.world import render
+    captions = ['a red circle moving left over sand']
+    frames = render(captions, torch.Generator().manual_seed(0), 1., 0.)[0].clone()
+    frames[:, 0] = .5
+    assert i2v.frame_agreement(frames, captions)['colour'] == 1 > i2v.frame_agreement(frames, captions, skip_first=False)['colour']
+    data = i2v.I2VSet(torch.zeros(2, 4, 8, 8, 8), ImageCondition(torch.ones(2, 1, 3), torch.ones(2, 4, 8, 8), torch.ones(2, 3)), 1.)
+    kept = i2v._Batch(0, data, 400).cond.image_embeds[:, 0, 0].mean().item()
+    assert .8 < kept < .97
+
+def test_tiny_preference_closed_forms():
+    from vader_nb.tiny.preference import preference_loss, vote
+    scores = torch.tensor([[2., 0.], [0., 1.]])
+    assert preference_loss(scores, torch.tensor([1., 0.])).item() == pytest.approx((math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1)))/2, rel=1e-4)
+    assert vote(torch.tensor([[0., 9.], [9., 0.], [1., 1.1]]), torch.Generator().manual_seed(0)).tolist() == pytest.approx([0, 1, .5])
+
+def test_tiny_aesthetic_figures():
+    from vader_nb.tiny.aesthetic import r2, slope
+    truth = torch.tensor([0., 2., 4.])
+    assert r2(truth + 1, truth) == pytest.approx(1 - 1/(8/3)) and slope(truth*.5, truth) == pytest.approx(.5)
+
+def test_tiny_objects_closed_forms():
+    from vader_nb.tiny.objects import box_giou, boxes_of, match
+    mask = torch.zeros(4, 8, dtype=torch.bool)
+    mask[1:3, 2:6] = True
+    assert boxes_of(mask).tolist() == [.5, .5, .5, .5]
+    a, b = torch.tensor([.25, .5, .5, 1.]), torch.tensor([.75, .5, .5, .5])
+    assert box_giou(a, b).item() == pytest.approx(-.25)          # apart: hull 1, union .75
+    logits = torch.zeros(1, 3, 3)
+    boxes, wanted = torch.tensor([[[.2, .2, .1, .1], [.5, .5, .1, .1], [.8, .8, .1, .1]]]), torch.tensor([[[.8, .8, .1, .1], [.2, .2, .1, .1]]])
+    assert match(logits, boxes, torch.tensor([[0, 1]]), wanted).tolist() == [[2, 0]]
+
+def test_tiny_vjepa_target_follows_slowly(monkeypatch):
+    from vader_nb.tiny import vjepa
+    net = nn.Module()
+    net.target, net.model = nn.Linear(1, 1, bias=False), nn.Module()
+    net.model.encoder = nn.Linear(1, 1, bias=False)
+    net.target.weight.data, net.model.encoder.weight.data = torch.zeros(1, 1), torch.ones(1, 1)
+    with torch.no_grad(): vjepa._follow(net, .9)
+    assert net.target.weight.item() == pytest.approx(.1)
+    told = {}
+    monkeypatch.setattr(vjepa, 'jepa_errors', lambda *a, **k: told.update(k) or torch.zeros(1))
+    vjepa._error(SimpleNamespace(grid=lambda clips: (4, 8, 8)), torch.zeros(2, 8, 3, 32, 32), vjepa.TINY_KINDS[0], torch.Generator().manual_seed(0))
+    assert told == dict(through_target=False)
