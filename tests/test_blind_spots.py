@@ -1142,8 +1142,9 @@ def test_models_opensora_closed_forms():
     assert v[:, :, 0].abs().max() == 0 < v[:, :, 1].abs().max()
     assert [pipe.latent_of(f) for f in (0, 1, 16, 17, 18, 21)] == [0, 1, 4, 5, 6, 6]
     pipe.denoiser = lambda z, t, text, **k: SimpleNamespace(sample=text.mean((1, 2)).view(-1, 1, 1, 1, 1).expand(len(z), *z.shape[1:]))
-    cond = OpenSoraCondition(torch.ones(1, 3, 2), torch.zeros(1, 3, 2), cond.text_mask)
-    assert type(pipe).denoise(SimpleNamespace(**vars(pipe), dtype=torch.float32), z, pipe.scheduler.timesteps[0], cond, 3.).mean().item() == 3
+    stand_in, cond = SimpleNamespace(), OpenSoraCondition(torch.ones(1, 3, 2), torch.zeros(1, 3, 2), cond.text_mask)
+    vars(stand_in).update(vars(pipe), dtype=torch.float32)
+    assert type(pipe).denoise(stand_in, z, pipe.scheduler.timesteps[0], cond, 3.).mean().item() == 3
 
 def test_models_rflow_closed_forms():
     from vader_nb.models.rflow import RFlowScheduler, guided_velocity, sample_masked, timestep_transform
