@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .downloads import NETWORK, check_place, diffusers_files, fetch_files, hub_error
+from .downloads import NETWORK, diffusers_files, fetch_files, hub_error
 
 # %% ../nbs/core/hub.ipynb #bdcb056d
 def weights_folder(name: str,  # such as "tiny" or "aesthetic"

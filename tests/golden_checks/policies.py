@@ -4,7 +4,7 @@ from diffusers import DDIMScheduler
 from golden import Check
 from vader_nb.diffusion import log_prob
 from vader_nb.methods.dpo import dpo_margin, dpo_objective, squared_error
-from vader_nb.methods.forward import Noised, noised
+from vader_nb.methods.forward import Noised, noised_videos
 from vader_nb.methods.nft import nft_objective, old_decay, optimality
 from vader_nb.methods.policy import Gaussian, ppo_loss, sde_step, step_kl, transition
 from vader_nb.methods.scores import PromptStats, _standardised, group_advantages
@@ -150,7 +150,7 @@ def diffusion_dpo(case):
     yield from dpo_official_dims(case, beta)
     scheduler = DDIMScheduler(beta_start=.00085, beta_end=.012, beta_schedule='scaled_linear')
     t, noise = case['in.image.timesteps_half'].repeat(2), case['in.image.noise_half'].repeat(2, 1, 1, 1)
-    yield Check('noisy_latents', noised(scheduler, case['in.image.latents'], noise, t).latents, case['out64.image.noisy_latents'], TOL)
+    yield Check('noisy_latents', noised_videos(scheduler, case['in.image.latents'], noise, t).latents, case['out64.image.noisy_latents'], TOL)
 
 
 MODES = dict(all=lambda a, c: a, positive_only=lambda a, c: a.clamp(min=0), negative_only=lambda a, c: a.clamp(max=0),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AlignOptions', 'preset', 'with_recipe', 'savings_of', 'groups_of', 'Tell', 'used', 'settings_text', 'typed_as',
-           'model_card', 'run_align', 'vader_align']
+           'made_by', 'run_align', 'vader_align']
 
 # %% ../../nbs/commands/align.ipynb #68cb2589
 import json, re, time
@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from ..console import check_least, given, option, out_folder, quiet, run_command, typed_value
-from ..methods.recipes import Recipe, arguments, best_device, load_recipe, lora_of, method_of, model_settings
-from ..methods.recipes import recipe_list, recipe_values, sampler_of, train_and_test, training_of
+from ..methods.recipes import Recipe, best_device, load_recipe, lora_of, method_of, model_settings
+from ..methods.recipes import recipe_list, sampler_of, train_and_test, training_of
 from ..names import unknown
 
 # %% ../../nbs/commands/align.ipynb #026e2fc2
@@ -180,6 +180,7 @@ def _write_curve(run, path):
 def _write_results(a, run, before, after, out):
     "Table, results and curve; returns the table"
     from vader_nb.evaluate.measures import comparison_table
+    from vader_nb.methods.vader import run_card
     from vader_nb.video import atomic_path
     cost = dict(seconds=round(sum(r["seconds"] for r in run.log)), queries=run.log[-1]["queries"])
     table = comparison_table(before, after, {"training seconds": cost["seconds"], "reward queries": cost["queries"]})
@@ -187,7 +188,7 @@ def _write_results(a, run, before, after, out):
     settings = used(a, run.pipe)
     results = dict(options=asdict(a), settings=settings, **cost, before=as_dicts(before), after=as_dicts(after))
     texts = {"results.md": f"{table}\n", "results.json": json.dumps(results, indent=1) + "\n",
-             "README.md": model_card(a, table, settings_text(settings))}
+             "README.md": run_card(run, str(out), made_by(a, table, settings_text(settings)))}
     for name, text in texts.items():
         with atomic_path(out/name) as tmp: tmp.write_text(text, encoding="utf-8")
     _write_curve(run, out/"reward.png")
@@ -206,19 +207,13 @@ def typed_as(a: AlignOptions,
     return " ".join(first + [word(k, v) for k, v in changed.items()])
 
 # %% ../../nbs/commands/align.ipynb #d1332c6e
-def model_card(a: AlignOptions,
-               table,     # of the results, as markdown
-               settings,  # what was really used, as text
-              ) -> str:   # a README.md with the hub's metadata
-    "What somebody who finds the LoRA has to know"
-    return f"""---
-library_name: diffusers
-base_model: {a.model}
-tags: [lora, {'image-to-video' if a.images else 'text-to-video'}, vader]
----
-# LoRA of {a.model}, aligned to {a.reward}
-
-Made by `{typed_as(a)}` (vader_nb).
+def made_by(a: AlignOptions,
+            table,     # of the results, as markdown
+            settings,  # what was really used, as text
+           ) -> str:   # markdown for the card of the run
+    "How a run came about"
+    return f"""
+Made by `{typed_as(a)}`.
 
 {table}
 

@@ -14,7 +14,7 @@ from torch import nn
 from ..console import check_least, option, run_command
 from ..methods.recipes import parse_size
 from ..names import unknown
-from ..savings.footprint import TRICKS, estimate
+from ..savings.footprint import estimate
 from ..savings.fitting import parse_bytes
 from ..savings.planner import FULL_SIZE, Device, advice, dry_model, ladder, make_plan, possible_tricks
 

@@ -21,7 +21,6 @@ from .measures import Table, chance_levels, format_table
 from .measures import gem_rates, motion_energy, read_accuracy, read_gems
 from ..lora import Lora, remove_lora
 from ..pipeline import VideoPipeline, check_prompts
-from ..rewards.load import load_reward
 from ..rewards.action import action_loss
 from ..rewards.core import Reward
 from ..sampling import sample_videos

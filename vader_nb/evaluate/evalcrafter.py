@@ -10,7 +10,6 @@ __all__ = ['REGRESSIONS', 'neighbour_similarity', 'similarity_to_first', 'simila
 # %% ../../nbs/evaluate/evalcrafter.ipynb #745973c8
 from typing import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from .forward import check_noising, noised, random_timesteps
+from .forward import check_noising, noised_videos, random_timesteps
 from .scores import gathered, handed_out, reference, repeat_batch, score_latents
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
@@ -142,7 +142,7 @@ def _noised_pairs(self, batch):
         l, texts = l.roll(1, 0), texts + texts[-1:] + texts[:-1]
         other = randn_tensor(w.shape, generator=batch.generators, device=w.device, dtype=w.dtype)
     else: texts = texts + texts
-    return noised(scheduler, torch.cat([w, l]), torch.cat([noise, other]), t.repeat(2)), self.pipe.encode_prompt(texts)
+    return noised_videos(scheduler, torch.cat([w, l]), torch.cat([noise, other]), t.repeat(2)), self.pipe.encode_prompt(texts)
 
 def _errors(self, n, cond):
     "(2, B) mean squared errors; with the official dimensions (2, B*width)"

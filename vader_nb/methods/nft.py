@@ -15,7 +15,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from fastcore.basics import patch
 from torch import Tensor
 
-from .forward import check_noising, noised, random_timesteps
+from .forward import check_noising, noised_videos, random_timesteps
 from .scores import (Copy, gathered, group_advantages, handed_out, in_pieces, reference, repeat_batch,
                                      score_latents, trainable)
 from ..pipeline import VideoPipeline
@@ -141,7 +141,7 @@ def prepare(self: NFTLoss, batches, prompts, accelerator=None):
 def _at_one_level(self, many, data, cond):
     "Noised videos, and what the three models say about them"
     noise = randn_tensor(data.shape, generator=many.generators, device=data.device, dtype=data.dtype)
-    n = noised(self.pipe.scheduler, data, noise, random_timesteps(self.pipe.scheduler, many.generators, own=True))
+    n = noised_videos(self.pipe.scheduler, data, noise, random_timesteps(self.pipe.scheduler, many.generators, own=True))
     say = lambda: self.pipe.denoise(n.latents, n.t, cond, 1.)
     with torch.no_grad():
         with self.old: old = say()

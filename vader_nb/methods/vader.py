@@ -17,6 +17,7 @@ import torch
 from ..downloads import check_hub_id, fetched, push_folder
 from ..callbacks import JSONLog, Progress, plot_log
 from ..lora import Lora, add_lora, lora_file, lora_scale, lora_targets, remove_lora, save_lora, without_lora
+from ..pictures import ImagePrompt
 from ..pipeline import VideoPipeline, check_prompts
 from ..prompts import remark_on_cut, texts_of
 from ..rewards.core import Reward, check_scorable, check_worlds, maximise, reward_loss
@@ -176,26 +177,27 @@ def _base_of(run):
 
 # %% ../../nbs/methods/vader.ipynb #c320c709
 def run_card(run: Run,
-             repo: str,  # hub id of the LoRA
-            ) -> str:    # a README.md with the hub's metadata
+             where: str,         # hub id or folder of the LoRA
+             details: str = "",  # more of it, as markdown
+            ) -> str:            # a README.md with the hub's metadata
     "What somebody who finds the LoRA has to know"
     first, last, prefix = run.log[0]["reward"], run.log[-1]["reward"], getattr(run.pipe, "lora_prefix", "unet")
     read = "".join(f"\n- `{name}` at `{commit}`" for name, commit in run.options.get("hub", {}).items())
     return f"""---
 library_name: diffusers
 base_model: {_base_of(run)}
-tags: [lora, vader]
+tags: [lora, {"image-to-video" if isinstance(run.prompts[0], ImagePrompt) else "text-to-video"}, vader]
 ---
 # LoRA of {run.pipe.name}, aligned to {run.reward.name}
 
 {len(run.log)} updates with [vader_nb](https://github.com/vader-nb/vader_nb); mean reward {first:.4g} -> {last:.4g}.
-The denoiser of diffusers loads it with `load_lora_adapter("{repo}", prefix="{prefix}", use_safetensors=True)`.
+The denoiser of diffusers loads it with `load_lora_adapter("{where}", prefix="{prefix}", use_safetensors=True)`.
 
 ![before and after](before_after.png)
 
 All options are in `options.json`, every update in `log.jsonl`.{" Read from the hub:" if read else ""}
 {read}
-"""
+{details}"""
 
 # %% ../../nbs/methods/vader.ipynb #2208c682
 def push_run(run: Run,
@@ -226,12 +228,15 @@ def _options(pipe, reward, sampler, method, lora, savings):
     return dict(model=pipe.name, reward=reward.name, **plain(groups), base=model_facts(pipe), scorer=plain(reward))
 
 # %% ../../nbs/methods/vader.ipynb #2c83bd66
+@contextmanager
 def _fitted(pipe, reward, method, training, lora, sampler):
-    "On a GPU, the context that plans and applies tricks; elsewhere one that does nothing"
-    if getattr(pipe, "fit", None) or free_memory(getattr(pipe, "device", "cpu")) is None: return nullcontext()
+    "On a GPU: plan, say so, and apply the tricks inside; elsewhere nothing"
+    planned = getattr(pipe, "fit", None) or free_memory(getattr(pipe, "device", "cpu")) is None
     from vader_nb.savings.fitting import fitted, step_shape
     shape = step_shape(method, training, lora, sampler.num_inference_steps, sampler.guidance_scale)
-    return fitted(pipe, reward, shape)
+    with nullcontext() if planned else fitted(pipe, reward, shape) as found:
+        if found: print(found, flush=True)
+        yield
 
 @contextmanager
 def _undone(pipe):
@@ -244,6 +249,7 @@ def _undone(pipe):
 def _beside(pipe, reward):
     "The reward, on the pipeline's device"
     return reward.to(pipe.device) if hasattr(pipe, "device") else reward
+
 def _made_with(training, train_steps):
     "How it was trained, and which versions the hub gave"
     return dict(training=plain(training), train_steps=train_steps, hub=fetched())
@@ -266,10 +272,11 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
     check_worlds(pipe, _beside(pipe, reward), any_world)
     sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
     options = _options(pipe, reward, sampler, method, lora, savings)
-    parameters = add_lora(pipe, lora, training.seed)
-    loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
     bar = (Progress(),) if callbacks is None else callbacks
-    with _undone(pipe), _fitted(pipe, reward, method, training, lora, sampler):
-        log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
+    with _fitted(pipe, reward, method, training, lora, sampler):
+        parameters = add_lora(pipe, lora, training.seed)
+        loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
+        with _undone(pipe):
+            log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
     return Run(pipe, reward, prompts, log, sampler, options | _made_with(training, train_steps),
                training.batch_size//training.gradient_accumulation_steps, method.reward_frames)

@@ -12,7 +12,6 @@ import math
 from functools import partial
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, PreTrainedTokenizerBase

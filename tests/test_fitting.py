@@ -1,0 +1,40 @@
+"`align` on a GPU looks how much memory is free; here a CPU that claims to be one shows that the plan is made, said and kept to."
+import pytest, torch
+
+STEP = dict(train_steps=2, num_inference_steps=2)
+
+def aligned(free=None, monkeypatch=None, **changes):
+    "Rewards of two updates, the tricks that were on, and the pipeline; `free`: bytes of a GPU that is claimed to be there"
+    from vader_nb import align, load_pipeline, load_prompts
+    if free is not None:
+        for module in ('vader_nb.methods.vader', 'vader_nb.savings.fitting'): monkeypatch.setattr(f'{module}.free_memory', lambda device: free)
+    class Watch:
+        seen = None
+        def after_step(self, state): self.seen = getattr(pipe, 'fit', None)
+    pipe, watch = load_pipeline('tiny'), Watch()
+    run = align(pipe, 'tiny-clip', load_prompts('tiny', 'train', 4), callbacks=(watch,), **STEP | changes)
+    return [r['reward'] for r in run.log], watch.seen, pipe
+
+@pytest.fixture(scope='module')
+def plain(): return aligned()
+
+def test_elsewhere_nothing_is_planned(plain): assert plain[1] is None
+
+@pytest.mark.parametrize('share, some', [(4, False), (.75, True)])
+def test_the_plan_is_made_said_and_kept_to(plain, monkeypatch, capsys, share, some):
+    from vader_nb import load_reward
+    from vader_nb.savings.fitting import StepShape, find_fit
+    from vader_nb.savings.footprint import estimate
+    whole = find_fit(plain[2], load_reward('tiny-clip'), StepShape(4, 1, 4, 2), 2.**40)
+    need = estimate(whole.dry, (), *whole.args).peak
+    rewards, fit, pipe = aligned(share*need + whole.device.reserve, monkeypatch)
+    assert bool(fit.tricks) == some and str(fit) in capsys.readouterr().out
+    assert rewards == pytest.approx(plain[0], rel=1e-4) and getattr(pipe, 'fit', None) is None
+
+def test_a_gpu_that_is_too_small_is_told_before_any_work(monkeypatch):
+    with pytest.raises(ValueError, match='nothing fits'): aligned(1e6, monkeypatch)
+
+def test_out_of_memory_is_one_error_and_leaves_the_pipeline_as_it_was(monkeypatch):
+    def full(*args): raise torch.OutOfMemoryError('Tried to allocate 2 GiB')
+    monkeypatch.setattr('vader_nb.methods.vader.vader_loss', lambda *a, **k: full)
+    with pytest.raises(MemoryError, match='out of memory .Tried to allocate 2 GiB.*The last checkpoint is whole'): aligned(2.**40, monkeypatch)
