@@ -188,7 +188,7 @@ def segment(frames: torch.Tensor,  # pixels (B, F, 3, 32, 32) in [0, 1]
     length2 = axis.square().sum(2).clamp(min=1e-4)
     opacity = (rel*axis).sum(2)/length2
     off_axis = (rel - opacity[:, :, None]*axis).norm(dim=2)
-    return Segments(background, colour, (opacity > .5) & (off_axis < .5*length2.sqrt()))
+    return Segments(background, colour, (opacity > .5) & (off_axis < .3*length2.sqrt()))
 
 # %% ../nbs/core/world.ipynb #518e0e9a
 def _palette(named):

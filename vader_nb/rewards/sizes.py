@@ -32,6 +32,7 @@ from .preference import HPS_FILES, HPS_REPO, PICKSCORE
 from .viclip import VICLIP_FILES, VICLIP, VICLIP_SIZES, ViCLIP
 from .vjepa import VJEPA2_HUB
 from .vjepa1 import VJEPA1, Encoder, Predictor, Sizes
+from ..training import seeded
 
 # %% ../../nbs/rewards/sizes.ipynb #a7aa0952
 def clip_l14() -> CLIPModel:
@@ -231,8 +232,7 @@ def write_published(name: str,           # of `PUBLISHED`
                    ) -> dict:            # options with which `load_reward` finds it
     "Make a network with random weights and save it in the published layout"
     published = _published(name)
-    torch.manual_seed(seed)
-    return published.save((published.toy if toy else published.network)().eval(), Path(folder))
+    with seeded(seed): return published.save((published.toy if toy else published.network)().eval(), Path(folder))
 
 def reward_at(name: str,      # of `PUBLISHED`
               options: dict,  # from `write_published`

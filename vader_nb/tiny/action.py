@@ -15,17 +15,18 @@ from ..rewards.action import action_logits
 from .clip import spoil
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
+from ..training import seeded
 from ..world import FRAMES, MOTIONS, SIZE, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/action.ipynb #45cb55a1
 def make_tiny_videomae(seed: int = 0,                       # of the initial weights
                       ) -> VideoMAEForVideoClassification:  # 0.12 M parameters, float32, in training mode
     "A VideoMAE that tells the motions of the tiny world"
-    torch.manual_seed(seed)
-    return VideoMAEForVideoClassification(VideoMAEConfig(
-        image_size=SIZE, patch_size=8, num_frames=FRAMES, tubelet_size=2, hidden_size=64, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=192, initializer_range=.1, use_mean_pooling=True,
-        id2label=dict(enumerate(MOTIONS)), label2id={m: i for i, m in enumerate(MOTIONS)}))
+    with seeded(seed):
+        return VideoMAEForVideoClassification(VideoMAEConfig(
+            image_size=SIZE, patch_size=8, num_frames=FRAMES, tubelet_size=2, hidden_size=64, num_hidden_layers=2,
+            num_attention_heads=4, intermediate_size=192, initializer_range=.1, use_mean_pooling=True,
+            id2label=dict(enumerate(MOTIONS)), label2id={m: i for i, m in enumerate(MOTIONS)}))
 
 # %% ../../nbs/tiny/action.ipynb #b6261f9e
 class MotionPool:

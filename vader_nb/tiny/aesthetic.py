@@ -17,6 +17,7 @@ from ..rewards.clip import image_embeds, tiny_tokenizer
 from ..rewards.core import Reward
 from .clip import Pool, clarity, train_tiny_clip
 from .teach import Lessons, save_weights, teach
+from ..training import seeded
 from ..world import split_captions
 
 # %% ../../nbs/tiny/aesthetic.ipynb #cbe065ff
@@ -77,8 +78,8 @@ def train_tiny_head(clip: CLIPModel,                       # the trained tiny CL
                     log_every: int = 500,                  # updates between measurements on held-out captions
                    ) -> tuple[AestheticHead, list[dict]]:  # the trained head and its log
     "Regress the ground-truth score on the embeddings of a frozen CLIP"
-    torch.manual_seed(seed)
-    g, head = torch.Generator().manual_seed(seed + 1), AestheticHead(clip.config.projection_dim, hidden)
+    g = torch.Generator().manual_seed(seed + 1)
+    with seeded(seed): head = AestheticHead(clip.config.projection_dim, hidden)
     embeds, scores = _embed(clip, Pool(split_captions()[0], g, min(num_frames, 512)), max(1, num_frames//512))
     judge = judge_head(clip, min(num_frames, 512))
     with torch.no_grad(): head.layers[-1].bias.fill_(scores.mean())

@@ -15,6 +15,7 @@ from transformers import CLIPConfig, CLIPModel
 from ..rewards.clip import image_embeds, text_embeds, tiny_tokenizer
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
+from ..training import seeded
 from ..world import (
     BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, MOTIONS, SHAPES, SIZE, all_captions, footage, render, split_captions)
 
@@ -22,14 +23,14 @@ from ..world import (
 def make_tiny_clip(seed: int = 0,  # of the initial weights
                   ) -> CLIPModel:  # 0.25 M parameters, float32, in training mode
     "A CLIP for 32x32 frames and the captions of the tiny world"
-    torch.manual_seed(seed)
-    tok, tower = tiny_tokenizer(), dict(hidden_size=64, num_attention_heads=4, attention_dropout=0.)
-    return CLIPModel(CLIPConfig(
-        projection_dim=64,
-        vision_config=dict(tower, intermediate_size=256, num_hidden_layers=3, image_size=SIZE, patch_size=8),
-        text_config=dict(tower, intermediate_size=128, num_hidden_layers=2, max_position_embeddings=MAX_TOKENS,
-                         vocab_size=len(tok), pad_token_id=tok.pad_token_id, bos_token_id=tok.bos_token_id,
-                         eos_token_id=tok.eos_token_id)))
+    with seeded(seed):
+        tok, tower = tiny_tokenizer(), dict(hidden_size=64, num_attention_heads=4, attention_dropout=0.)
+        return CLIPModel(CLIPConfig(
+            projection_dim=64,
+            vision_config=dict(tower, intermediate_size=256, num_hidden_layers=3, image_size=SIZE, patch_size=8),
+            text_config=dict(tower, intermediate_size=128, num_hidden_layers=2, max_position_embeddings=MAX_TOKENS,
+                             vocab_size=len(tok), pad_token_id=tok.pad_token_id, bos_token_id=tok.bos_token_id,
+                             eos_token_id=tok.eos_token_id)))
 
 # %% ../../nbs/tiny/clip.ipynb #9b769fe0
 def refilm(frames: Tensor,                     # (N, 3, H, W): pictures at vividness 1 and haze 0

@@ -26,6 +26,7 @@ from ..rewards.core import motion_energy
 from .teach import Lessons, follow_average, teach
 from .temporal_vae import decode_videos, train_temporal_vae
 from .vae import shipped_vae
+from ..training import seeded
 from ..world import FRAMES, SHAPES, SIZE, all_captions, parse_caption, read_oracles, render, split_captions
 
 # %% ../../nbs/tiny/i2v.ipynb #80c9b6dc
@@ -169,8 +170,7 @@ def shape_prompts(shape: str,             # the category: one of `SHAPES`
 class TinyI2V:
     "A UNet in training, and its moving average"
     def __init__(self, seed=0):
-        torch.manual_seed(seed)
-        self.unet = make_i2v_unet()
+        with seeded(seed): self.unet = make_i2v_unet()
         self.ema = copy.deepcopy(self.unet)
 
     def loss(self, batch): return (_predict(self.unet, batch) - batch.velocity).square().mean()

@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..hub import weights_folder
 from ..diffusion import add_noise, guide, training_target
 from .teach import Lessons, follow_average, teach
+from ..training import seeded
 from ..world import FRAMES, MAX_TOKENS, make_tokenizer, oracle_accuracy, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/t2v.ipynb #e3784520
@@ -123,9 +124,8 @@ class TinyModel:
     "Networks in training, and their moving average"
     def __init__(self, seed: int = 0,                # of the weights
                  init: nn.ModuleDict | None = None):  # trained unet and text_encoder to start from
-        torch.manual_seed(seed)
         self.tokenizer, self.scheduler = make_tokenizer(), make_scheduler()
-        self.nets = nn.ModuleDict(dict(unet=make_unet(), text_encoder=make_text_encoder(self.tokenizer)))
+        with seeded(seed): self.nets = nn.ModuleDict(dict(unet=make_unet(), text_encoder=make_text_encoder(self.tokenizer)))
         if init is not None: self.nets.load_state_dict(init.state_dict())
         self.ema = copy.deepcopy(self.nets).requires_grad_(False)
 

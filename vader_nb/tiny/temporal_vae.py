@@ -12,16 +12,17 @@ from torch import nn
 
 from .teach import Lessons, teach
 from .vae import FAST_BF16, psnr, shipped_vae
+from ..training import seeded
 from ..world import SIZE, render, split_captions
 
 # %% ../../nbs/tiny/temporal_vae.ipynb #b85982b0
 def make_temporal_vae(seed: int = 0,                     # of the initial weights
                      ) -> AutoencoderKLTemporalDecoder:  # 1.0 M parameters
     "A VAE with a temporal decoder for 32x32 frames, with 8x8 latents of 4 channels"
-    torch.manual_seed(seed)
-    return AutoencoderKLTemporalDecoder(
-        block_out_channels=(64, 32, 64), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1,
-        latent_channels=4, sample_size=SIZE, scaling_factor=1., force_upcast=False)
+    with seeded(seed):
+        return AutoencoderKLTemporalDecoder(
+            block_out_channels=(64, 32, 64), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1,
+            latent_channels=4, sample_size=SIZE, scaling_factor=1., force_upcast=False)
 
 def temporal_vae_loss(vae: AutoencoderKLTemporalDecoder,  # in training
                       teacher: AutoencoderKL,             # the shipped tiny VAE

@@ -14,17 +14,18 @@ from diffusers import AutoencoderKL
 
 from ..hub import weights_folder
 from .teach import Lessons, teach
+from ..training import seeded
 from ..world import render, split_captions
 
 # %% ../../nbs/tiny/vae.ipynb #893d8aaa
 def make_vae(seed: int = 0,      # of the initial weights
             ) -> AutoencoderKL:  # 0.65 M parameters, float32, in training mode
     "A VAE for 32x32 frames with 8x8 latents of 4 channels"
-    torch.manual_seed(seed)
-    return AutoencoderKL(
-        block_out_channels=(16, 32, 64),
-        down_block_types=("DownEncoderBlock2D",)*3, up_block_types=("UpDecoderBlock2D",)*3,
-        layers_per_block=1, latent_channels=4, norm_num_groups=4, mid_block_add_attention=False, sample_size=32)
+    with seeded(seed):
+        return AutoencoderKL(
+            block_out_channels=(16, 32, 64),
+            down_block_types=("DownEncoderBlock2D",)*3, up_block_types=("UpDecoderBlock2D",)*3,
+            layers_per_block=1, latent_channels=4, norm_num_groups=4, mid_block_add_attention=False, sample_size=32)
 
 # %% ../../nbs/tiny/vae.ipynb #38513ad5
 def vae_loss(vae: AutoencoderKL,                 # the network in training

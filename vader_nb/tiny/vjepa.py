@@ -19,17 +19,18 @@ from ..rewards.core import Reward
 from ..rewards.vjepa import JEPA, TINY_KINDS, VJEPA2, jepa_errors, multiblock_masks, resize_whole, vjepa_reward
 from .teach import Lessons, save_weights, teach
 from .vae import reconstruct, shipped_vae
+from ..training import seeded
 from ..world import FRAMES, SIZE, render, split_captions
 
 # %% ../../nbs/tiny/vjepa.ipynb #aff1071d
 def make_tiny_vjepa(seed: int = 0,    # of the initial weights
                    ) -> VJEPA2Model:  # 0.19 M parameters, float32, in training mode
     "A V-JEPA 2 for 8 frames of 32x32: 4x4x4 tokens, each 2 frames of 8x8 pixels"
-    torch.manual_seed(seed)
-    return VJEPA2Model(VJEPA2Config(
-        crop_size=SIZE, frames_per_clip=FRAMES, patch_size=8, tubelet_size=2, hidden_size=64, num_hidden_layers=2,
-        num_attention_heads=4, pred_hidden_size=48, pred_num_hidden_layers=2, pred_num_attention_heads=4,
-        pred_num_mask_tokens=1, initializer_range=.05))
+    with seeded(seed):
+        return VJEPA2Model(VJEPA2Config(
+            crop_size=SIZE, frames_per_clip=FRAMES, patch_size=8, tubelet_size=2, hidden_size=64, num_hidden_layers=2,
+            num_attention_heads=4, pred_hidden_size=48, pred_num_hidden_layers=2, pred_num_attention_heads=4,
+            pred_num_mask_tokens=1, initializer_range=.05))
 
 # %% ../../nbs/tiny/vjepa.ipynb #0b0816ca
 class Clips:
