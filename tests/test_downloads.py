@@ -7,14 +7,14 @@ from huggingface_hub import constants
 from hub.server import Fault
 from tools.notebooks import ROOT
 from vader_nb import downloads
-from vader_nb.downloads import DownloadError, NETWORK, REVISIONS, fetch_files, fetch_url, fetched, plan_download
+from vader_nb.downloads import DownloadError, NETWORK, REVISIONS, fetch_files, fetch_url, fetched, plan_download, revisions
 from vader_nb.hub import fetch_file
 from vader_nb.models.load import load_pipeline, model_downloads
 from vader_nb.rewards.load import DOWNLOADS, load_reward, reward_downloads
 from vader_nb.rewards.objects import load_yolos
 from vader_nb.rewards.vjepa1 import VJEPA1_URL
 
-YOLOS, MODEL = 'hustvl/yolos-base', 'model.safetensors'
+YOLOS, MODEL, WAN = 'hustvl/yolos-base', 'model.safetensors', 'Wan-AI/Wan2.1-T2V-1.3B-Diffusers'
 
 
 @pytest.fixture
@@ -103,6 +103,78 @@ def test_pinned(hub, cache, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="of type 'clip', not 'yolos'"): load_yolos(YOLOS)
     monkeypatch.setitem(REVISIONS, YOLOS, old)
     assert load_yolos(YOLOS).config.model_type == 'yolos' and fetched()[YOLOS] == old
+
+def newer(hub, tmp_path, repo, name='config.json', text='{"model_type": "clip"}'):
+    "`main` moves on to a commit with another file; the number of the one before"
+    old = hub.repositories[repo].refs['main']
+    (tmp_path/'newer').write_text(text)
+    hub.repositories[repo].commit(published(hub, repo) | {name: tmp_path/'newer'})
+    return old
+
+def test_revision_of_a_reward(hub, cache, tmp_path):
+    "Among its options, also in a text; only while it is read"
+    old = newer(hub, tmp_path, YOLOS)
+    for make in (lambda: load_reward('objects', categories='book', revision=old), lambda: load_reward(f'2*objects(book, revision={old})')): make()
+    assert fetched()[YOLOS] == old and YOLOS not in REVISIONS
+    assert [p.commit for p in reward_downloads(f'objects(book, revision={old}) - green')] == [old]
+    with pytest.raises(ValueError, match="of type 'clip'"): load_reward('objects', categories='book')
+    refused('no such branch, tag or commit', lambda: load_reward('objects', categories='book', revision='v9'))
+
+def test_revision_of_a_model(hub, cache, tmp_path):
+    old = newer(hub, tmp_path, WAN, 'scheduler/scheduler_config.json', '{"_class_name": "DDIMScheduler"}')
+    assert load_pipeline('wan', size=(32, 32), num_frames=5, revision=old).name == 'wan' and fetched()[WAN] == old
+    assert [p.commit for p in model_downloads('wan', revision=old)] == [old]
+    with pytest.raises(ValueError, match='DDIMScheduler is no sampler for Wan'): load_pipeline('wan', size=(32, 32), num_frames=5)
+    with revisions({WAN: old}): load_pipeline('wan', size=(32, 32), num_frames=5)
+
+
+# --dry-run
+
+def typed(capsys, *words):
+    "What `vader_align --dry-run` ends with, and what it prints"
+    from vader_nb.commands.align import vader_align
+    code = 0
+    try: vader_align(['--dry-run', *map(str, words)])
+    except SystemExit as e: code = e.code
+    return code, *capsys.readouterr()
+
+def test_dry_run(hub, cache, tmp_path, capsys):
+    "Repositories, files, bytes and room of model, reward and prompts, then the plan; nothing is downloaded, nothing written"
+    from vader_nb.methods.recipes import downloads_of, load_recipe
+    code, said, err = typed(capsys, '--recipe', 'modelscope-hpsv2', '--size', '64x64', '--num-frames', 4, '--out', tmp_path/'out')
+    plans = downloads_of(load_recipe('modelscope-hpsv2'))
+    assert {p.repo for p in plans} == {'damo-vilab/text-to-video-ms-1.7b', 'xswu/HPSv2', 'laion/CLIP-ViT-H-14-laion2B-s32B-b79K', 'zhwang/HPDv2'}, err
+    for p in plans: assert f'{p.repo} (' in said and all(f'  {name}' in said for name in p.files)
+    total = downloads.human_bytes(sum(p.bytes for p in plans))
+    assert f'in all {total} to download; ' in said and f' are free in {cache}' in said
+    assert 'plan: tricks: none; predicted peak' in said and code == 0
+    assert not hub.sent and not cache.exists() and not (tmp_path/'out').exists()
+
+@pytest.mark.parametrize('repo, fault, told', [('xswu/HPSv2', Fault(403, 'GatedRepo'), 'accept the terms'), ('zhwang/HPDv2', Fault(404, 'RepoNotFound'), 'no such repository'),
+                                               ('damo-vilab/text-to-video-ms-1.7b', Fault(500), 'answered with an error')])
+def test_dry_run_refused(repo, fault, told, hub, cache, capsys):
+    hub.faults['datasets/' + repo if repo == 'zhwang/HPDv2' else repo] = fault
+    code, said, err = typed(capsys, '--recipe', 'modelscope-hpsv2')
+    assert code == 2 and not said and repo in err and told in err and len(err.strip().splitlines()) == 1
+
+def test_dry_run_offline(hub, cache, capsys, monkeypatch):
+    monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')        # where nobody listens
+    assert 'the connection broke off or was refused' in typed(capsys, '--recipe', 'modelscope-hpsv2')[2]
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    code, said, err = typed(capsys, '--recipe', 'modelscope-hpsv2')
+    assert code == 2 and 'switched off (HF_HUB_OFFLINE=1)' in err and len(err.strip().splitlines()) == 1
+
+def test_revision_option(hub, cache, tmp_path, capsys):
+    "`--revision` reaches every repository; what is not read, or not there, is refused"
+    words = '--recipe', 'modelscope-hpsv2', '--revision'
+    assert 'no such branch, tag or commit' in typed(capsys, *words, 'xswu/HPSv2@v9')[2]
+    assert 'this run reads nothing of it' in typed(capsys, *words, f'{YOLOS}@main')[2]
+    assert 'write owner/name@version' in typed(capsys, *words, 'v9')[2]
+    old = newer(hub, tmp_path, 'xswu/HPSv2')
+    from vader_nb.commands.align import with_recipe, revisions_of
+    from vader_nb.methods.recipes import downloads_of
+    a = with_recipe('modelscope-hpsv2', revision=f'xswu/HPSv2@{old}')
+    with revisions_of(a): assert {p.repo: p.commit for p in downloads_of(a)}['xswu/HPSv2'] == old
 
 def test_server_error(hub, cache):
     hub.faults[YOLOS] = Fault(500)

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['TOKENIZER', 'NETWORK', 'REVISIONS', 'is_hub_id', 'check_place', 'DownloadError', 'hub_error', 'diffusers_files',
-           'choose_files', 'fetched', 'Remote', 'human_bytes', 'Download', 'cache_dir', 'plan_download', 'carry_out',
-           'fetch_files', 'fetch_url', 'check_hub_id', 'push_folder']
+           'choose_files', 'fetched', 'parse_revisions', 'revisions', 'Remote', 'human_bytes', 'Download', 'cache_dir',
+           'plan_download', 'downloads_text', 'carry_out', 'fetch_files', 'fetch_url', 'check_hub_id', 'push_folder']
 
 # %% ../nbs/core/downloads.ipynb #601b86fd
 import errno, hashlib, os, shutil, sys, time
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -114,6 +115,26 @@ def fetched() -> dict[str, str]:    # repository -> commit
     "What this process has read from the hub so far, and which version of it"
     return dict(_FETCHED)
 
+# %% ../nbs/core/downloads.ipynb #5da142b8
+def parse_revisions(text: str | None,   # such as "hustvl/yolos-base@main, xswu/HPSv2@697403c"
+                   ) -> dict[str, str]:  # repository -> branch, tag or commit
+    "Versions of repositories that somebody typed; ValueError for anything else"
+    pairs = [w.partition("@") for w in (text or "").replace(",", " ").split()]
+    wrong = ["".join(p) for p in pairs if not (is_hub_id(p[0]) and p[2])]
+    if wrong: raise ValueError(f"revision={wrong[0]!r}: write owner/name@version, a branch, a tag or a commit")
+    return {repo: version for repo, _, version in pairs}
+
+@contextmanager
+def revisions(versions: dict[str, str],   # repository -> branch, tag or commit
+             ):
+    "Inside, these repositories are read in these versions"
+    before = dict(REVISIONS)
+    REVISIONS.update(versions)
+    try: yield
+    finally:
+        REVISIONS.clear()
+        REVISIONS.update(before)
+
 # %% ../nbs/core/downloads.ipynb #82d51c67
 class Remote(NamedTuple):
     "A file of a repository"
@@ -144,10 +165,13 @@ class Download:
     @property
     def free(self): return shutil.disk_usage(next(p for p in (cache_dir(), *cache_dir().parents) if p.exists())).free
     def __str__(self):
-        now = self.commit if self.revision == self.commit else f"{self.revision}, now {self.commit[:8]}"
-        if not self.missing: return f"{self.repo} ({now}): all {len(self.files)} files are here"
-        return (f"{self.repo} ({now}): {len(self.missing)} of {len(self.files)} files, {human_bytes(self.bytes)} to "
-                f"download; {human_bytes(self.free)} are free in {cache_dir()}")
+        return _told(self) + f"; {human_bytes(self.free)} are free in {cache_dir()}"*bool(self.missing)
+
+def _told(plan):
+    "Repository, version, and how much of it is not here"
+    now = plan.commit if plan.revision == plan.commit else f"{plan.revision}, now {plan.commit[:8]}"
+    if not plan.missing: return f"{plan.repo} ({now}): all {len(plan.files)} files are here"
+    return f"{plan.repo} ({now}): {len(plan.missing)} of {len(plan.files)} files, {human_bytes(plan.bytes)} to download"
 
 # %% ../nbs/core/downloads.ipynb #309562ce
 def cache_dir() -> Path:
@@ -184,6 +208,28 @@ def plan_download(repo: str,                    # hub id
     told = {f.rfilename: (f.size, f.lfs and f.lfs.sha256) for f in info.siblings}
     files = {n: Remote(*told[n], _have(repo, repo_type, info.sha, n, *told[n])) for n in names}
     return Download(repo, revision, info.sha, files, repo_type)
+
+# %% ../nbs/core/downloads.ipynb #de32aa6a
+def _merged(plans):
+    "One plan a repository and version, with the files of all"
+    found = {}
+    for p in plans: found[p.repo, p.commit] = replace(p, files=getattr(found.get((p.repo, p.commit)), "files", {}) | p.files)
+    return list(found.values())
+
+def _lines(plan):
+    "A repository, then its files"
+    here = lambda f: ", here" if f.have >= f.size else f", {human_bytes(f.have)} of it here" if f.have else ""
+    return [_told(plan), *(f"  {human_bytes(f.size):>10}  {n}{here(f)}" for n, f in plan.files.items())]
+
+def downloads_text(plans: list[Download],  # of `plan_download`
+                  ) -> str:                # a line for each file, then their sum beside the room on the disk
+    "What would be downloaded, file by file"
+    plans = _merged(plans)
+    if not plans: return "nothing to download"
+    need, free = sum(p.bytes for p in plans), plans[0].free
+    room = "" if need <= free else ", which is not enough: make room, or move the cache with HF_HOME"
+    return "\n".join([*(l for p in plans for l in _lines(p)), f"in all {human_bytes(need)} to download; "
+                      f"{human_bytes(free)} are free in {cache_dir()}{room}"])
 
 # %% ../nbs/core/downloads.ipynb #3b4a4e61
 def _append(url, part, size, headers, name):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ANIMALS', 'ACTIVITIES', 'INSTRUMENTS', 'CLOTHES', 'OBJECTS', 'PLACES', 'ACTIONS', 'KINETICS', 'HPDV2', 'PROMPT_SETS',
            'IMAGE_SETS', 'with_article', 'activity_prompts', 'instrument_prompts', 'clothing_prompts', 'object_prompts',
-           'tells_action', 'hpsv2_action_prompts', 'split_prompts', 'read_prompts', 'texts_of', 'prompt_key',
-           'remark_on_cut', 'sample_prompts', 'load_prompts', 'load_pictures', 'prompt_batch']
+           'tells_action', 'hpsv2_action_prompts', 'prompt_downloads', 'split_prompts', 'read_prompts', 'texts_of',
+           'prompt_key', 'remark_on_cut', 'sample_prompts', 'load_prompts', 'load_pictures', 'prompt_batch']
 
 # %% ../nbs/core/prompts.ipynb #8981909a
 import json, re, warnings
@@ -144,6 +144,11 @@ def hpsv2_action_prompts(file: str | Path | None = None,   # the published file,
     found = list(dict.fromkeys(t.strip() for t in texts if tells_action(t)))
     if not found: raise ValueError(f"none of the {len(texts)} texts of {file} tells an action")
     return sample_prompts(found, min(50, len(found)))
+
+def prompt_downloads(*names: str | None) -> list:    # names: of sets, or files; a `Download` for each file of the hub
+    "What sets of prompts read from the hub; downloads nothing"
+    from vader_nb.downloads import plan_download
+    return [plan_download(*HPDV2, repo_type="dataset") for n in names if n == "hpsv2-actions"]
 
 # %% ../nbs/core/prompts.ipynb #adc29d4b
 def split_prompts(prompts: list[str],               # prompts, each once

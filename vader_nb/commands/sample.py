@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
+from ..methods.recipes import best_device, model_settings, preset
 
 # %% ../../nbs/commands/sample.ipynb #bfa1bbfb
 @dataclass(frozen=True)
@@ -24,7 +25,11 @@ class SampleOptions:
     n: int | None = option(None, "how many prompts of the set or file; all if not given")
     per_prompt: int = option(1, "videos for each prompt, from different noise")
     out: str = option("samples", "folder for the videos and the contact sheet")
+    recipe: str | None = option(None, "an experiment that sets model, size and sampler; list: what there is")
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved")
+    model_options: str | None = option(None, 'of its loader, such as "fps=16, sigma_min=0.1"')
+    size: str | None = option(None, "pixels, height x width, such as 320x512; the model's own if not given")
+    num_frames: int | None = option(None, "frames of a video; the model's own if not given")
     lora: str | None = option(None, "folder or .safetensors file of a LoRA, such as the --out of vader_align")
     lora_scale: float = option(1., "strength of the LoRA: 0 is the base model, 1 as trained")
     num_inference_steps: int | None = option(None, "sampling steps T; the model's own if not given")
@@ -34,7 +39,7 @@ class SampleOptions:
     batch_size: int = option(16, "videos at a time; does not change them")
     fps: float = option(8., "frames per second of the video files")
     dtype: str = option("float32", "of the networks: float32, float16 or bfloat16")
-    device: str = option("cpu", "cpu, cuda, cuda:1, mps")
+    device: str = option("cpu", "cpu, cuda, cuda:1, mps; best: a GPU if there is one")
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/sample.ipynb #4eb59d62
@@ -60,7 +65,7 @@ def _prompts_to_sample(a):
 def _drawing(a, pipe, prompts):
     "What draws the videos, after a check that the model can continue these pictures or draw these texts"
     from vader_nb.methods.long_video import sample_long
-    from vader_nb.prompts import remark_on_cut
+    from vader_nb.methods.vader import try_prompts
     from vader_nb.sampling import sample_videos, sampler_settings
     if a.image and not hasattr(pipe, "encode_images"): raise ValueError(
         f"{pipe.name} draws texts: give --prompt; pictures are continued by tiny-i2v, svd and svd-xt")
@@ -68,8 +73,7 @@ def _drawing(a, pipe, prompts):
     settings = given(a, *SAMPLER)
     sampler_settings(pipe, **settings)
     if a.image: return lambda: sample_long(pipe, prompts, a.chunks, a.seed, a.batch_size, progress=True, **settings)
-    pipe.encode_prompt(prompts)
-    remark_on_cut(pipe, prompts)
+    try_prompts(pipe, prompts)
     return lambda: sample_videos(pipe, prompts, a.seed, a.batch_size, **settings)
 
 # %% ../../nbs/commands/sample.ipynb #1a6c7014
@@ -86,7 +90,7 @@ def _load_model(a):
     from vader_nb.lora import load_lora
     from vader_nb.models.load import load_pipeline
     quiet()
-    pipe = load_pipeline(a.model, dtype=a.dtype, device=a.device)
+    pipe = load_pipeline(a.model, dtype=a.dtype, device=best_device(a.device), **model_settings(a))
     if a.lora: load_lora(pipe, a.lora, a.lora_scale)
     return pipe
 
@@ -110,6 +114,10 @@ def sample(a: SampleOptions):  # of the command
         write_image(out/"contact_sheet.png", contact_sheet(videos, [str(p) for p in prompts], scale=max(1, scale//2)))
     print(f"{len(videos)} videos and contact_sheet.png in {out}")
 
+def _preset(words):
+    "What a recipe says of the model and its sampler; which prompts and how many at a time is yours to say"
+    return {k: v for k, v in preset(words, SampleOptions).items() if k not in ("prompts", "batch_size")}
+
 def vader_sample(argv=None):
     "The command"
-    return run_command("vader_sample", SampleOptions, sample, argv)
+    return run_command("vader_sample", SampleOptions, sample, argv, _preset)

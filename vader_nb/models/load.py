@@ -76,6 +76,11 @@ def check_device(device: str):
     if not there.get(kind, lambda: True)(): raise ValueError(
         f"device {str(device)!r}: this machine has no {kind.upper()} device that PyTorch can use; give device='cpu'")
 
+def _check_model(name):
+    "A name of the table, or a folder"
+    if str(name) in MODELS or Path(name).is_dir(): return name
+    raise unknown("model", str(name), MODELS, "a folder that diffusers saved")
+
 def _shaped(name, options):
     "Size and number of frames under the names of the model's own loader; ValueError if they cannot be chosen"
     wrong = [k for k in ("size", "num_frames") if k in options and name == "tiny"]
@@ -95,8 +100,7 @@ def load_pipeline(
     check_device(device)
     dtype = _check_dtype(dtype)
     options |= {k: _check_dtype(v) for k, v in options.items() if k.endswith("dtype")}
-    if str(name) not in MODELS:
-        if not Path(name).is_dir(): raise unknown("model", str(name), MODELS, "a folder that diffusers saved")
+    if str(_check_model(name)) not in MODELS:
         name, where = _from_folder(Path(name))
         options |= where
     return resolve(MODELS[str(name)])(dtype=dtype, device=device, **_shaped(str(name), options))
@@ -119,8 +123,11 @@ DOWNLOADS = {   # name -> {repository of the hub: what is read of it}
 def model_downloads(
     name: str | Path,                           # as for `load_pipeline`; a folder needs no download
     dtype: torch.dtype | str = torch.float32,   # in half precision SVD's half-size copies are read
+    revision: str | None = None,                # of its first repository, as the loaders have it
 ) -> list[Download]:                            # one a repository
     "What a base model reads from the hub, and what of it is here; downloads nothing"
-    half = str(name).startswith("svd") and _check_dtype(dtype) in HALF
+    half = str(_check_model(name)).startswith("svd") and _check_dtype(dtype) in HALF
     small = half and diffusers_files(*_SVD, fp16=True)
-    return [plan_download(repo, *(small or files)) for repo, files in DOWNLOADS.get(str(name), {}).items()]
+    repos = DOWNLOADS.get(str(name), {}).items()
+    return [plan_download(repo, *(small or files), revision=None if i else revision)
+            for i, (repo, files) in enumerate(repos)]

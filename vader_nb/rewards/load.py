@@ -8,10 +8,11 @@ __all__ = ['CLOSED_FORMS', 'PUBLISHED', 'TOYS', 'REWARDS', 'DOWNLOADS', 'BESIDE'
 
 # %% ../../nbs/rewards/load.ipynb #b7c3cdd4
 import re, sys
+from contextlib import nullcontext
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from ..downloads import NETWORK, TOKENIZER, Download, DownloadError, plan_download
+from ..downloads import NETWORK, TOKENIZER, Download, DownloadError, is_hub_id, plan_download, revisions
 from ..names import end_of_call, free_name, parse_arguments, resolve, unknown
 from .core import Reward, as_reward, at_least, near_target
 
@@ -78,11 +79,19 @@ def _check_name(name):
         f"a difference is written with spaces, {' - '.join(parts)!r}")
     raise unknown("reward", name, REWARDS, "any function (frames, prompts) -> (B,)")
 
-def _make(name, /, *args, **options):
+def _version(name, revision, model=None):
+    "The context in which a reward's network is read in another version"
+    if revision is None: return nullcontext()
+    repo = str(model or DOWNLOADS.get(name, [""])[0])
+    if not is_hub_id(repo): raise ValueError(f"revision={revision!r}: reward {name!r} reads no repository of the hub")
+    return revisions({repo: str(revision)})
+
+def _make(name, /, *args, revision=None, **options):
     "The reward `name` with its options, importing its module now"
     _check_name(name)
     if name in TOYS: options = dict(model="tiny") | options
-    try: return resolve(REWARDS[name])(*args, **options)
+    try:
+        with _version(name, revision, options.get("model")): return resolve(REWARDS[name])(*args, **options)
     except DownloadError as e:
         if name not in DOWNLOADS or "model" in options: raise
         raise _not_fetched(name, e) from e
@@ -115,15 +124,20 @@ def _parse(text):
 # %% ../../nbs/rewards/load.ipynb #fee8e89c
 CHANGED = dict(near_target=near_target, at_least=at_least)      # name -> function of a reward and numbers
 
+def _terms(text):
+    "Names with their options, those inside `near_target` and `at_least` too"
+    found = []
+    for _, name, options in _parse(text):
+        if name in CHANGED: found += _terms(str(_first(name, options)))
+        else: found.append((name, options))
+    return found
+
 def reward_names(text: str,       # a sum
                 ) -> list[str]:   # in order, those inside `near_target` and `at_least` too
     "The names in a reward's text; ValueError for what cannot be read, and for a name that there is not"
-    found = []
-    for _, name, options in _parse(text):
-        if name in CHANGED: found += reward_names(str(_first(name, options)))
-        else: found.append(name)
-    for name in found: _check_name(name)
-    return found
+    names = [name for name, _ in _terms(text)]
+    for name in names: _check_name(name)
+    return names
 
 def _first(name, options):
     "The reward that a function of a reward is given"
@@ -192,12 +206,23 @@ def load_reward(
     return as_reward(reward)
 
 # %% ../../nbs/rewards/load.ipynb #5b83af75
+def _reads(name, options):
+    "What a reward reads: repository, version, patterns; nothing for a toy, a formula, or a network in a folder"
+    named = parse_arguments(options)[1]
+    repo, files = DOWNLOADS.get(name, ("", ()))[:2]
+    repo = str(named.get("model", repo))
+    if not is_hub_id(repo) or Path(repo).exists(): return []
+    version = named.get("revision")
+    beside = [(other, None, more) for other, more in [BESIDE[name]]] if name in BESIDE else []
+    return [(repo, version and str(version), files), *beside]
+
 def reward_downloads(reward: str,        # as for `load_reward`
                     ) -> list[Download]:  # one a repository
     "What the published networks of a reward read from the hub, and what of it is here; downloads nothing"
-    names = reward_names(reward) if isinstance(reward, str) and ".py:" not in reward else []
+    if not isinstance(reward, str) or ".py:" in reward: return []
+    reward_names(reward)
     wanted = {}
-    for name in names:
-        for repo, files in (DOWNLOADS.get(name, (None, ()))[:2], BESIDE.get(name, (None, ()))):
-            wanted[repo] = wanted.get(repo, ()) + tuple(files)
-    return [plan_download(repo, *files) for repo, files in wanted.items() if repo]
+    for name, options in _terms(reward):
+        for repo, version, files in _reads(name, options):
+            wanted[repo, version] = wanted.get((repo, version), ()) + tuple(files)
+    return [plan_download(repo, *files, revision=version) for (repo, version), files in wanted.items()]

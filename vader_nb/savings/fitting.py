@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BY_NAME', 'parse_bytes', 'StepShape', 'step_shape', 'float_latents', 'Fit', 'dry_step', 'smaller_plan', 'shrinking',
-           'trick_names', 'find_fit', 'place', 'fitted']
+           'trick_names', 'limit_of', 'find_fit', 'place', 'fitted']
 
 # %% ../../nbs/savings/fitting.ipynb #e4cec39a
 import copy, re
@@ -146,6 +146,13 @@ def trick_names(text,          # "none", "sliced_decode, text_on_cpu", a list of
         if n not in BY_NAME: raise unknown("trick", n, [*BY_NAME, "none"])
     return tuple(names)
 
+def limit_of(vram: str | float | None,   # what was asked for, such as "16GB"
+             device,                     # where the step runs
+            ) -> float | None:           # bytes; None: not known
+    "The memory to plan for: what was asked for, else what is free"
+    if isinstance(vram, str): return parse_bytes(vram)
+    return free_memory(device) if vram is None else vram
+
 def find_fit(pipe, reward,
              shape: StepShape,           # of the step
              vram: float | None = None,  # bytes there are; None: not known
@@ -191,8 +198,7 @@ def fitted(pipe, reward,
         yield pipe.fit
         return
     where = device or getattr(pipe, "device", "cpu")
-    names, limit = trick_names(tricks), free_memory(where) if vram is None else vram
-    fit = find_fit(pipe, reward, shape, parse_bytes(limit) if isinstance(limit, str) else limit, names)
+    fit = find_fit(pipe, reward, shape, limit_of(vram, where), trick_names(tricks))
     if device is not None: place(pipe, reward, device, fit.tricks)
     half = [float_latents()] if _samples_in_half(pipe) else []
     with use_tricks(pipe, reward, *half, *(BY_NAME[t]() for t in fit.tricks)), replaced(pipe, fit=fit):
