@@ -213,7 +213,9 @@ def plan_download(repo: str,                    # hub id
 def _merged(plans):
     "One plan a repository and version, with the files of all"
     found = {}
-    for p in plans: found[p.repo, p.commit] = replace(p, files=getattr(found.get((p.repo, p.commit)), "files", {}) | p.files)
+    for p in plans:
+        before = found.get((p.repo, p.commit), p)
+        found[p.repo, p.commit] = replace(p, files=before.files | p.files)
     return list(found.values())
 
 def _lines(plan):

@@ -233,6 +233,7 @@ def _load(a):
     trick_names(a.tricks)
     return load_pipeline(a.model, dtype=a.dtype, **model_settings(a)), load_reward(a.reward)
 
+# %% ../../nbs/commands/align.ipynb #cfc8dd62
 def _shape(a, groups, pipe):
     "That of a step"
     from vader_nb.savings.fitting import step_shape

@@ -114,6 +114,7 @@ def sample(a: SampleOptions):  # of the command
         write_image(out/"contact_sheet.png", contact_sheet(videos, [str(p) for p in prompts], scale=max(1, scale//2)))
     print(f"{len(videos)} videos and contact_sheet.png in {out}")
 
+# %% ../../nbs/commands/sample.ipynb #25fdf922
 def _preset(words):
     "What a recipe says of the model and its sampler; which prompts and how many at a time is yours to say"
     return {k: v for k, v in preset(words, SampleOptions).items() if k not in ("prompts", "batch_size")}

@@ -87,6 +87,7 @@ def _random_make(name, make_net, real):
     own = {k: tiny_tokenizer() if k == "tokenizer" else v for k, v in PUBLISHED[name].options.items()}
     return lambda *args, revision=None, **options: real(name, **options | given | own)  # categories: of random weights
 
+# %% ../../nbs/methods/rehearsal.ipynb #a00ca172
 def _with_networks(text, make_net):
     "The reward that a text says, with what is made of a row of `PUBLISHED` in the place of its networks"
     real = by_name._make
@@ -120,7 +121,8 @@ def plan_text(fit: Fit,     # of `find_fit`, for what the two above gave
              ) -> str:
     "What a run would do about memory, and the peak to be expected"
     peak = f"{estimate(dry, fit.tricks, *fit.args).peak/2**30:.2f} GB"
-    return f"plan: {fit}" if fit.plan else f"plan: {fit}; predicted peak {peak}; --vram plans for a GPU that is not here"
+    open_end = "" if fit.plan else f"; predicted peak {peak}; --vram plans for a GPU that is not here"
+    return f"plan: {fit}{open_end}"
 
 # %% ../../nbs/methods/rehearsal.ipynb #508ed190
 CAPTION = "a red circle moving left over sand"

@@ -77,7 +77,7 @@ def drift(pipe: VideoPipeline,  # with a LoRA
 def try_prompts(pipe: VideoPipeline,
                 prompts: list,       # all that will be encoded
                 at_once: int = 8):   # how many an encoder without a check reads together
-    "Refuse what the encoder would: by the pipeline's own check where it has one, which costs no network, else by trying"
+    "Refuse what the encoder would: by the pipeline's own check, which costs no network, or where it has none by trying"
     check_prompts(prompts, pictures=isinstance(prompts[0], ImagePrompt))
     checked = hasattr(pipe, "check_prompt")
     for p in prompts if checked and pipe.check_prompt else (): pipe.check_prompt(p)

@@ -139,6 +139,7 @@ def reward_names(text: str,       # a sum
     for name in names: _check_name(name)
     return names
 
+# %% ../../nbs/rewards/load.ipynb #3dc502bd
 def _first(name, options):
     "The reward that a function of a reward is given"
     args, _ = parse_arguments(options)

@@ -146,6 +146,7 @@ def trick_names(text,          # "none", "sliced_decode, text_on_cpu", a list of
         if n not in BY_NAME: raise unknown("trick", n, [*BY_NAME, "none"])
     return tuple(names)
 
+# %% ../../nbs/savings/fitting.ipynb #793b193f
 def limit_of(vram: str | float | None,   # what was asked for, such as "16GB"
              device,                     # where the step runs
             ) -> float | None:           # bytes; None: not known

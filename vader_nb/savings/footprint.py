@@ -132,6 +132,7 @@ def _mode_of(reward):
     tensors = [t for net in getattr(reward, "networks", ()) for t in net.parameters()]
     return next((t.fake_mode for t in tensors if isinstance(t, FakeTensor)), None)
 
+# %% ../../nbs/savings/footprint.ipynb #498c1e28
 class DryStep:
     "A step of alignment without numbers; its parts are measured when they are first asked for"
     def __init__(self, pipe,                           # a pipeline, real or on the meta device
@@ -141,7 +142,8 @@ class DryStep:
                  lora_rank: int = 16,                  # of the LoRA, if there is none yet
                  guidance_scale: float | None = None,  # 1: without guidance, half the batch; None: the model's own
                  mode: FakeTensorMode | None = None):  # None: a new one
-        self.mode, self.batch_size, self.half, self.rank = mode or _mode_of(reward) or fake_mode(), batch_size, dtype, lora_rank
+        self.mode = mode or _mode_of(reward) or fake_mode()
+        self.batch_size, self.half, self.rank = batch_size, dtype, lora_rank
         self.pipe, self.reward = dry_pipeline(pipe, self.mode, dtype, lora_rank), reward or load_reward("green")
         self.guidance_scale = guidance_scale or pipe.defaults["guidance_scale"]
         self.modules, self._parts = networks(self.pipe, self.reward), {}
