@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 import json, re, torch
 from diffusers.loaders import PeftAdapterMixin
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 from .private import adapters_off, forget_merged
+from .pipeline import seeded
 from .video import atomic_path
 
 # %% ../nbs/core/lora.ipynb #5d69b94b
@@ -104,8 +104,6 @@ class Lora:
     def scale(self): return 1. if self.alpha is None else self.alpha/self.rank
 
 # %% ../nbs/core/lora.ipynb #30219182
-_SEEDING = Lock()     # torch's own generator is one for all threads
-
 def lora_targets(model) -> tuple:     # a pipeline or a module
     "Ends of the names of the layers that get a LoRA if nothing else is said"
     return tuple(getattr(model, "lora_targets", LORA_TARGETS))
@@ -122,9 +120,7 @@ def add_lora(model,                    # a pipeline of ours, a stock pipeline, o
     _check_targets(module, targets)
     alpha = lora.rank if lora.alpha is None else lora.alpha
     config = LoraConfig(r=lora.rank, lora_alpha=alpha, target_modules=sorted(targets))
-    with _SEEDING, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        with_peft(module).add_adapter(config)
+    with seeded(seed): with_peft(module).add_adapter(config)
     params = lora_parameters(module)
     for p in params: p.data = p.data.float()
     return params

@@ -142,7 +142,8 @@ def _noised_pairs(self, batch):
         l, texts = l.roll(1, 0), texts + texts[-1:] + texts[:-1]
         other = randn_tensor(w.shape, generator=batch.generators, device=w.device, dtype=w.dtype)
     else: texts = texts + texts
-    return noised_videos(scheduler, torch.cat([w, l]), torch.cat([noise, other]), t.repeat(2)), self.pipe.encode_prompt(texts)
+    noised = noised_videos(scheduler, torch.cat([w, l]), torch.cat([noise, other]), t.repeat(2))
+    return noised, self.pipe.encode_prompt(texts)
 
 def _errors(self, n, cond):
     "(2, B) mean squared errors; with the official dimensions (2, B*width)"

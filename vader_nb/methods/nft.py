@@ -141,7 +141,8 @@ def prepare(self: NFTLoss, batches, prompts, accelerator=None):
 def _at_one_level(self, many, data, cond):
     "Noised videos, and what the three models say about them"
     noise = randn_tensor(data.shape, generator=many.generators, device=data.device, dtype=data.dtype)
-    n = noised_videos(self.pipe.scheduler, data, noise, random_timesteps(self.pipe.scheduler, many.generators, own=True))
+    t = random_timesteps(self.pipe.scheduler, many.generators, own=True)
+    n = noised_videos(self.pipe.scheduler, data, noise, t)
     say = lambda: self.pipe.denoise(n.latents, n.t, cond, 1.)
     with torch.no_grad():
         with self.old: old = say()

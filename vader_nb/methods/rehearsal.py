@@ -30,6 +30,7 @@ from ..savings.memory import replaced, step_times
 from ..savings.meter import peak_memory
 from ..savings.planner import FULL_SIZE, full_size
 from ..trainer import fit
+from ..pipeline import seeded
 
 # %% ../../nbs/methods/rehearsal.ipynb #0b99d2a1
 class Words:
@@ -73,9 +74,8 @@ def random_pipeline(r: Recipe,          # model, size, number of frames, dtype
                     toy: bool = False,  # the same classes at toy size
                     seed: int = 0):     # of the weights
     "The base model of a recipe with random weights"
-    torch.manual_seed(seed)
     dtype = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)[r.dtype]
-    pipe = _miniature(r) if toy else _built(r, dtype)
+    with seeded(seed): pipe = _miniature(r) if toy else _built(r, dtype)
     for net in pipe.networks.values(): net.to(dtype).eval().requires_grad_(False)
     return pipe
 
@@ -96,8 +96,8 @@ def _with_networks(text, make_net):
 
 def random_reward(text: str, toy: bool = False, seed: int = 0):
     "The reward that a text says, with random weights in its published networks"
-    torch.manual_seed(seed)
-    return _with_networks(text, lambda published: (published.toy if toy else published.network)().eval())
+    make = lambda published: (published.toy if toy else published.network)().eval()
+    with seeded(seed): return _with_networks(text, make)
 
 # %% ../../nbs/methods/rehearsal.ipynb #5f205f52
 def dry_reward(text: str):     # as for `load_reward`

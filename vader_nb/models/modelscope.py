@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from .unet3d import UNet3DPipeline, checkpoint_blocks, load_unet3d
 from ..hub import fetch_folder
+from ..pipeline import seeded
 from ..world import make_tokenizer
 
 # %% ../../nbs/models/modelscope.ipynb #c69aa31d
@@ -53,7 +54,6 @@ def tiny_random_modelscope(seed: int = 0,                          # of the weig
                            scheduler=DPMSolverMultistepScheduler,  # a diffusers scheduler class
                           ) -> UNet3DPipeline:                     # takes captions of the tiny world
     "ModelScope's classes with random weights at toy size: for tests and for trying things out"
-    torch.manual_seed(seed)
     words, config = make_tokenizer(), modelscope_config()
     config["unet"] |= dict(sample_size=8, block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=16,
                            attention_head_dim=8, norm_num_groups=4,
@@ -65,7 +65,7 @@ def tiny_random_modelscope(seed: int = 0,                          # of the weig
     config["text_encoder"] |= dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
                                    vocab_size=len(words),
                                    max_position_embeddings=words.model_max_length)
-    parts = build_modelscope(config)
+    with seeded(seed): parts = build_modelscope(config)
     parts["scheduler"] = change_scheduler(parts["scheduler"], scheduler)
     return UNet3DPipeline("tiny random modelscope", words, num_frames=num_frames,
                           defaults=dict(num_inference_steps=4, guidance_scale=9., eta=0.), **parts)

@@ -19,7 +19,7 @@ from .rflow import RFlowScheduler, guided_velocity, over_frames
 from .stdit3 import STDiT3, load_stdit3
 from ..downloads import NETWORK, TOKENIZER
 from ..hub import fetch
-from ..pipeline import Networks, check_frames, check_latents, check_prompts
+from ..pipeline import Networks, check_frames, check_latents, check_prompts, seeded
 from ..world import make_tokenizer
 
 # %% ../../nbs/models/opensora.ipynb #cab84440
@@ -161,8 +161,7 @@ def random_opensora(seed: int = 0,         # of the weights
     tokenizer = make_tokenizer()
     t5 = T5Config(vocab_size=len(tokenizer), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
                   feed_forward_proj="gated-gelu")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = STDiT3(hidden_size=32, depth=2, num_heads=4, caption_channels=24, model_max_length=20)
         parts = T5EncoderModel(t5), net, OpenSoraVAE(spatial, temporal)
     scheduler = RFlowScheduler(height=height, width=width, num_frames=num_frames)

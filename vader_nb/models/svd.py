@@ -20,7 +20,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from ..hub import HALF, check_folder, fetch_folder, load_part
 from ..pictures import ImagePrompt, fit_image
-from ..pipeline import Networks, check_frames, check_latents, check_prompts
+from ..pipeline import Networks, check_frames, check_latents, check_prompts, seeded
 from ..private import clip_image_processor, scaled_by_us
 
 # %% ../../nbs/models/svd.ipynb #099d4e60
@@ -226,18 +226,19 @@ def tiny_random_svd(seed: int = 0,        # of the weights
                     **options,            # of `SVDPipeline`
                    ) -> SVDPipeline:      # 1.5 M parameters, all random
     "SVD's classes and scheduler with random weights at toy size: for tests and for trying things out"
-    torch.manual_seed(seed)
-    unet = UNetSpatioTemporalConditionModel(
+    unet = dict(
         sample_size=8, num_frames=num_frames, block_out_channels=(32, 64), layers_per_block=1,
         num_attention_heads=(2, 4), cross_attention_dim=32,
         addition_time_embed_dim=16, projection_class_embeddings_input_dim=48,
         down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
         up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"))
-    vae = AutoencoderKLTemporalDecoder(block_out_channels=(32, 32, 32), down_block_types=("DownEncoderBlock2D",)*3,
-                                       layers_per_block=1, sample_size=32)
+    vae = dict(block_out_channels=(32, 32, 32), down_block_types=("DownEncoderBlock2D",)*3, layers_per_block=1,
+               sample_size=32)
     config = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
                               image_size=224, patch_size=56, projection_dim=32)
-    eyes = CLIPVisionModelWithProjection(config)
+    with seeded(seed):
+        unet, vae = UNetSpatioTemporalConditionModel(**unet), AutoencoderKLTemporalDecoder(**vae)
+        eyes = CLIPVisionModelWithProjection(config)
     defaults = dict(num_inference_steps=4, guidance_scale=3., eta=0.)
     return SVDPipeline("tiny random svd", make_feature_extractor(), eyes, unet, vae, svd_scheduler(), num_frames,
                        (32, 32), defaults, **options)

@@ -110,7 +110,7 @@ def load_tiny(folder: str | Path | None = None,  # None: the weights in this pac
               **kwargs,                          # dtype, device of `load_unet3d`
              ) -> UNet3DPipeline:
     "The tiny text-to-video model: 8 frames of 32x32, captions of the tiny world"
-    defaults = dict(num_inference_steps=10, guidance_scale=3., eta=0.)
+    defaults = dict(num_inference_steps=10, guidance_scale=2., eta=0.)
     return load_unet3d(folder or weights_folder("tiny"), "tiny", 8, defaults, check_prompt=parse_caption, **kwargs)
 
 # %% ../../nbs/models/unet3d.ipynb #2a144c48

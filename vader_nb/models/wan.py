@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from ..diffusion import guide
 from ..hub import check_folder, fetch, fetch_folder, load_part
-from ..pipeline import Condition, Networks, check_frames, check_latents, check_prompts
+from ..pipeline import Condition, Networks, check_frames, check_latents, check_prompts, seeded
 from ..world import make_tokenizer
 
 # %% ../../nbs/models/wan.ipynb #ee5de67b
@@ -184,8 +184,7 @@ def tiny_random_wan(seed: int = 0,                      # of the weights
     tokenizer = make_tokenizer()
     text = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
                       feed_forward_proj="gated-gelu")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         transformer = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, text_dim=16, freq_dim=16,
                                             ffn_dim=32, num_layers=2)
         encoder, vae = UMT5EncoderModel(text), AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 2, 2], num_res_blocks=1)

@@ -32,7 +32,7 @@ from .preference import HPS_FILES, HPS_REPO, PICKSCORE
 from .viclip import VICLIP_FILES, VICLIP, VICLIP_SIZES, ViCLIP
 from .vjepa import VJEPA2_HUB
 from .vjepa1 import VJEPA1, Encoder, Predictor, Sizes
-from ..training import seeded
+from ..pipeline import seeded
 
 # %% ../../nbs/rewards/sizes.ipynb #a7aa0952
 def clip_l14() -> CLIPModel:

@@ -15,7 +15,7 @@ from ..rewards.action import action_logits
 from .clip import spoil
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import FRAMES, MOTIONS, SIZE, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/action.ipynb #45cb55a1

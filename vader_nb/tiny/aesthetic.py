@@ -17,7 +17,7 @@ from ..rewards.clip import image_embeds, tiny_tokenizer
 from ..rewards.core import Reward
 from .clip import Pool, clarity, train_tiny_clip
 from .teach import Lessons, save_weights, teach
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import split_captions
 
 # %% ../../nbs/tiny/aesthetic.ipynb #cbe065ff

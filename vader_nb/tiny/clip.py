@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel
 from ..rewards.clip import image_embeds, text_embeds, tiny_tokenizer
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import (
     BACKGROUNDS, COLOURS, FRAMES, MAX_TOKENS, MOTIONS, SHAPES, SIZE, all_captions, footage, render, split_captions)
 

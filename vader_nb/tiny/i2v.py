@@ -26,7 +26,7 @@ from ..rewards.core import motion_energy
 from .teach import Lessons, follow_average, teach
 from .temporal_vae import decode_videos, train_temporal_vae
 from .vae import shipped_vae
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import FRAMES, SHAPES, SIZE, all_captions, parse_caption, read_oracles, render, split_captions
 
 # %% ../../nbs/tiny/i2v.ipynb #80c9b6dc

@@ -19,6 +19,7 @@ from ..rewards.objects import probability_form
 from .clip import refilm, spoil
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
+from ..pipeline import seeded
 from ..world import FRAMES, SHAPES, SIZE, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/objects.ipynb #0fb6fc96
@@ -149,10 +150,11 @@ def make_tiny_yolos(
     tokens: int = 4,               # detection tokens: twice what a frame can hold
 ) -> YolosForObjectDetection:      # 0.18 M parameters, float32, in training mode
     "A YOLOS for 32x32 frames whose transformer is the tiny CLIP's, and whose heads are new"
-    torch.manual_seed(seed)
     tower = load_clip("tiny", vision_only=True).vision_model
     c = tower.config
-    model = YolosForObjectDetection(_yolos_config(c, tokens))
+    with seeded(seed):
+        model = YolosForObjectDetection(_yolos_config(c, tokens))
+        apart = .1*torch.randn_like(model.vit.embeddings.detection_tokens)
     names, theirs = _layer_names(c.num_hidden_layers), tower.state_dict()
     model.load_state_dict({k: theirs[names[k]] if k in names else v for k, v in model.state_dict().items()})
     e = model.vit.embeddings
@@ -161,7 +163,7 @@ def make_tiny_yolos(
     project.weight[:], project.bias[:], token, positions = _entrance(tower, sample)
     e.cls_token[:] = token
     e.position_embeddings[0] = torch.cat([positions, positions[:1].expand(tokens, -1)])
-    e.detection_tokens[:] = token + .1*torch.randn_like(e.detection_tokens)
+    e.detection_tokens[:] = token + apart
     return model
 
 # %% ../../nbs/tiny/objects.ipynb #2d44893d

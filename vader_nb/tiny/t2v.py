@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from ..hub import weights_folder
 from ..diffusion import add_noise, guide, training_target
 from .teach import Lessons, follow_average, teach
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import FRAMES, MAX_TOKENS, make_tokenizer, oracle_accuracy, parse_caption, render, split_captions
 
 # %% ../../nbs/tiny/t2v.ipynb #e3784520
@@ -125,7 +125,8 @@ class TinyModel:
     def __init__(self, seed: int = 0,                # of the weights
                  init: nn.ModuleDict | None = None):  # trained unet and text_encoder to start from
         self.tokenizer, self.scheduler = make_tokenizer(), make_scheduler()
-        with seeded(seed): self.nets = nn.ModuleDict(dict(unet=make_unet(), text_encoder=make_text_encoder(self.tokenizer)))
+        with seeded(seed): nets = dict(unet=make_unet(), text_encoder=make_text_encoder(self.tokenizer))
+        self.nets = nn.ModuleDict(nets)
         if init is not None: self.nets.load_state_dict(init.state_dict())
         self.ema = copy.deepcopy(self.nets).requires_grad_(False)
 
@@ -142,7 +143,7 @@ def sample_tiny(nets: nn.ModuleDict,            # unet and text_encoder
                 vae: AutoencoderKL,             # the VAE, with its scaling factor
                 captions: list[str],            # B captions
                 num_inference_steps: int = 10,  # of DDIM
-                guidance_scale: float = 3.,     # 1 is no guidance
+                guidance_scale: float = 2.,     # 1 is no guidance
                 seed: int = 0,                  # of the initial noise
                ) -> torch.Tensor:               # pixels (B, 8, 3, 32, 32) in [0, 1]
     "Sample videos from networks in training"

@@ -12,7 +12,7 @@ from torch import nn
 
 from .teach import Lessons, teach
 from .vae import FAST_BF16, psnr, shipped_vae
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import SIZE, render, split_captions
 
 # %% ../../nbs/tiny/temporal_vae.ipynb #b85982b0

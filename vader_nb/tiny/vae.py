@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 
 from ..hub import weights_folder
 from .teach import Lessons, teach
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import render, split_captions
 
 # %% ../../nbs/tiny/vae.ipynb #893d8aaa

@@ -19,7 +19,7 @@ from ..rewards.core import Reward
 from ..rewards.vjepa import JEPA, TINY_KINDS, VJEPA2, jepa_errors, multiblock_masks, resize_whole, vjepa_reward
 from .teach import Lessons, save_weights, teach
 from .vae import reconstruct, shipped_vae
-from ..training import seeded
+from ..pipeline import seeded
 from ..world import FRAMES, SIZE, render, split_captions
 
 # %% ../../nbs/tiny/vjepa.ipynb #aff1071d
