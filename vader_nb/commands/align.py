@@ -263,14 +263,12 @@ def _dry_run(a, groups):
     "What would be downloaded, and the plan"
     from vader_nb.downloads import downloads_text
     from vader_nb.methods.rehearsal import dry_pipeline, dry_reward, plan_text
-    from vader_nb.savings.fitting import dry_step, find_fit, limit_of, trick_names
+    from vader_nb.savings.fitting import limit_of
     plans = downloads_of(a)
     _check_read(a, [p.repo for p in plans])
     print(downloads_text(plans), flush=True)
-    pipe, reward = dry_pipeline(a), dry_reward(a.reward)
-    shape = _shape(a, groups, pipe)
-    fit = find_fit(pipe, reward, shape, limit_of(a.vram, best_device(a.device)), trick_names(a.tricks))
-    print(plan_text(fit, fit.dry or dry_step(pipe, reward, shape)))
+    pipe, limit = dry_pipeline(a), limit_of(a.vram, best_device(a.device))
+    print(plan_text(pipe, dry_reward(a.reward), _shape(a, groups, pipe), limit, a.tricks))
 
 # %% ../../nbs/commands/align.ipynb #803fc302
 def _align(a, groups):

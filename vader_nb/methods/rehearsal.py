@@ -24,8 +24,8 @@ from ..rewards import load as by_name
 from ..rewards.clip import tiny_tokenizer
 from ..rewards.load import load_reward
 from ..rewards.sizes import PUBLISHED
-from ..savings.fitting import Fit, dry_step, find_fit, fitted, step_shape
-from ..savings.footprint import DryStep, estimate, fake_mode, fake_twin
+from ..savings.fitting import StepShape, dry_step, find_fit, fitted, step_shape, trick_names
+from ..savings.footprint import estimate, fake_mode, fake_twin
 from ..savings.memory import replaced, step_times
 from ..savings.meter import peak_memory
 from ..savings.planner import FULL_SIZE, full_size
@@ -116,12 +116,15 @@ def dry_pipeline(r: Recipe):
     for net in pipe.networks.values(): net.to(getattr(torch, r.dtype))
     return pipe
 
-def plan_text(fit: Fit,     # of `find_fit`, for what the two above gave
-              dry: DryStep,  # the step that it is about
+def plan_text(pipe, reward,            # of the two above
+              shape: StepShape,        # of a step
+              limit: float | None = None,   # bytes to plan for; None: not known
+              tricks=None,             # names, or "none"; None: what the planner finds, if there is a limit
              ) -> str:
     "What a run would do about memory, and the peak to be expected"
-    peak = f"{estimate(dry, fit.tricks, *fit.args).peak/2**30:.2f} GB"
-    open_end = "" if fit.plan else f"; predicted peak {peak}; --vram plans for a GPU that is not here"
+    fit = find_fit(pipe, reward, shape, limit, trick_names(tricks))
+    peak = estimate(fit.dry or dry_step(pipe, reward, shape), fit.tricks, *fit.args).peak/2**30
+    open_end = "" if fit.plan else f"; predicted peak {peak:.2f} GB; --vram plans for a GPU that is not here"
     return f"plan: {fit}{open_end}"
 
 # %% ../../nbs/methods/rehearsal.ipynb #508ed190
