@@ -11,7 +11,7 @@ from vader_nb.batches import batch_at
 from vader_nb.callbacks import Samples, read_log
 from vader_nb.evaluate.measures import evaluate
 from vader_nb.lora import LORA_FILE, Lora, add_lora, folded, load_lora, lora_layers, lora_parameters, lora_scale, remove_lora, save_lora, without_lora
-from vader_nb.methods.vader import Vader, align, check_alignment, vader_loss
+from vader_nb.methods.vader import Vader, align, check_alignment, vader_loss, try_prompts
 from vader_nb.models.modelscope import tiny_random_modelscope
 from vader_nb.models.rflow import RFlowScheduler
 from vader_nb.pictures import ImagePrompt, load_image_prompts
@@ -299,6 +299,22 @@ class Counts:
     "Updates that were done"
     def __init__(self): self.n = 0
     def after_step(self, state): self.n += 1
+
+@pytest.mark.parametrize('checks, encoded', [(True, 1), (False, 3)])
+def test_prompts_before_work(checks, encoded):
+    "A pipeline that can check a prompt encodes one of them, another one all; a bad last one is refused by both"
+    pipe, seen = Toy(), []
+    def check(prompt):
+        if prompt == 'bad': raise ValueError('a bad prompt')
+    def encode(prompts):
+        seen.extend(prompts)
+        for p in prompts: check(p)
+    pipe.encode_prompt = encode
+    if checks: pipe.check_prompt = check
+    try_prompts(pipe, ['a', 'b', 'c'])
+    assert len(seen) == encoded
+    with pytest.raises(ValueError, match='a bad prompt'): try_prompts(pipe, ['a', 'b', 'bad'])
+    with pytest.raises(ValueError, match='prompts\\[1\\] is empty'): try_prompts(pipe, ['a', ' '])
 
 def test_refused_late():
     action, counts, pipe = load_reward('tiny-action'), Counts(), Toy(num_frames=8)

@@ -6,6 +6,8 @@ import pytest
 from hub.server import Hub
 from recipe_runs import WHOLE
 from vader_nb.methods.experiments import RECIPE_TABLE
+from vader_nb.methods.recipes import load_recipe
+from vader_nb.models.load import DOWNLOADS
 
 LORA = 'pytorch_lora_weights.safetensors'
 
@@ -56,5 +58,5 @@ def test_no_toy(name, runs):
 def test_versions_are_saved(name, runs):
     "Which commit of which repository was read, in the options and on the card of the LoRA"
     read_from, card = read(runs[1]/name, 'options.json')['hub'], (runs[1]/name/'README.md').read_text()
-    assert read_from and all(len(commit) == 40 for commit in read_from.values())
+    assert {*DOWNLOADS[load_recipe(name).model]} <= {*read_from} and all(len(commit) == 40 for commit in read_from.values())
     assert all(f'`{repo}` at `{commit}`' in card for repo, commit in read_from.items())

@@ -92,7 +92,6 @@ def check_frames(frames: list[int] | None,  # indices of frames, or None for all
 # %% ../nbs/core/pipeline.ipynb #c3a4a738
 class Networks:
     "What adapters with a `denoiser` and further networks as attributes share; optional"
-    check_prompt = None     # or a function that raises ValueError for a prompt that cannot be encoded
     @property
     def networks(self) -> dict[str, nn.Module]: return {k: m for k, m in vars(self).items() if isinstance(m, nn.Module)}
     @property

@@ -61,6 +61,7 @@ def clean_prompt(prompt: str,
 class OpenSoraPipeline(Networks):
     "Open-Sora 1.2: T5, `STDiT3`, `OpenSoraVAE`, rectified flow"
     lora_targets = ("qkv", "q_linear", "kv_linear")     # the paper's recipe
+    check_prompt = None                                 # any text can be encoded
 
     def __init__(self, name: str,                          # what to call it in messages
                  tokenizer,                          # of T5

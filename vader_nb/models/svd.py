@@ -102,7 +102,7 @@ def _first_sigma(scheduler, steps):
 # %% ../../nbs/models/svd.ipynb #4a983f2b
 class SVDPipeline(Networks):
     "Image to video: CLIP's image encoder, `UNetSpatioTemporalConditionModel`, `AutoencoderKLTemporalDecoder`"
-    lora_targets = LORA_TARGETS_SVD
+    lora_targets, check_prompt = LORA_TARGETS_SVD, None     # any picture can be encoded
     def __init__(self, name: str,  # what to call it in messages
                  feature_extractor, image_encoder, unet, vae, scheduler,  # stock modules
                  num_frames: int,  # frames of a video

@@ -88,6 +88,7 @@ def _check_parts(text_encoder, transformer, vae):
 class WanVideo(Networks):
     "Text to video with Wan 2.1: UMT5, a `WanTransformer3DModel` and the causal `AutoencoderKLWan`"
     lora_targets, lora_prefix = ("to_q", "to_k", "to_v", "to_out.0"), "transformer"
+    check_prompt = None     # any text can be encoded
     def __init__(self, name: str,  # what to call it in messages
                  tokenizer, text_encoder, transformer, vae, scheduler,  # stock modules
                  num_frames: int,  # frames of a video, 4k + 1
