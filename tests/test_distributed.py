@@ -3,6 +3,7 @@ import json, math, os, signal, socket, subprocess, sys
 import pytest, torch
 from dataclasses import replace
 from vader_nb.callbacks import JSONLog, read_log
+from vader_nb.ema import Ema
 from vader_nb.trainer import fit
 from vader_nb.training import Training
 
@@ -48,8 +49,10 @@ def worker(task, folder):
     "What one of the processes does"
     rank, log = int(os.environ['RANK']), JSONLog(f'{folder}/log.jsonl', times=False)
     model = Toy(shift=rank)  # they start apart: the trainer must make them equal
-    if task == 'kill': return train(model, killing(model, 5), checkpoint=f'{folder}/run.pt', callbacks=[log])
-    res = dict(resumed=train(model, checkpoint=f'{folder}/run.pt', callbacks=[log]), whole=train(Toy(shift=rank)))
+    if task == 'kill': return train(model, killing(model, 5), checkpoint=f'{folder}/run.pt', callbacks=[Ema(.5), log])
+    resumed, whole = Ema(.5), Ema(.5)
+    res = dict(resumed=train(model, checkpoint=f'{folder}/run.pt', callbacks=[resumed, log]), whole=train(Toy(shift=rank), callbacks=[whole]))
+    res |= {f'average {k}': [a.tolist() for a in ema.average] for k, ema in dict(resumed=resumed, whole=whole).items()}
     model = Toy(shift=rank)
     try: train(model, spoilt(model, rank))
     except FloatingPointError as e: res |= dict(error=str(e), spoilt=model.values())
@@ -90,6 +93,12 @@ def test_processes_are_equal(two): assert two[1][0]['whole'] == two[1][1]['whole
 
 def test_killed_and_resumed(two):
     for r in two[1]: assert r['resumed'] == r['whole']
+
+def test_average_of_the_weights(two):
+    train(Toy(), callbacks=[one := Ema(.5)])
+    for r in two[1]:
+        assert r['average resumed'] == r['average whole'] == two[1][0]['average whole'] != list(r['whole'].values())
+        assert all(abs(x - y) < 1e-6 for a, b in zip(one.average, r['average whole']) for x, y in zip(a.tolist(), b))
 
 def test_log(two, tmp_path):
     train(Toy(), callbacks=[JSONLog(tmp_path/'log.jsonl')])

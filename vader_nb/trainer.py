@@ -62,6 +62,7 @@ class FitState:
     accelerator: Accelerator            # device, precision, processes
     loss_fn: Callable = None            # what the run was given; it may have a state of its own
     counts: object = None               # a `Counts`, or None
+    kept: tuple = ()                    # callbacks with a state of their own
     @property
     def step(self): return len(self.log)  # updates done
 
@@ -128,7 +129,8 @@ def _save(state, path, config):
     if path is None or not state.accelerator.is_main_process: return
     parts = dict(fit=1, config=json.dumps(config), log=state.log, optimizer=state.optimizer,
                  parameters=[p.detach().cpu() for p in state.parameters], scaler=state.accelerator.scaler,
-                 loss=state.loss_fn if hasattr(state.loss_fn, "load_state_dict") else None)
+                 loss=state.loss_fn if hasattr(state.loss_fn, "load_state_dict") else None,
+                 kept=[c.state_dict() for c in state.kept])
     try: save_state(path, **parts)
     except OSError as e: warnings.warn(f"no checkpoint after update {state.step}, the training goes on: {e}")
 
@@ -162,12 +164,13 @@ def _resume(state, path, config, updates_per_rollout):
         state.optimizer.load_state_dict(saved["optimizer"])
         if state.accelerator.scaler: state.accelerator.scaler.load_state_dict(saved["scaler"])
         if hasattr(state.loss_fn, "load_state_dict"): state.loss_fn.load_state_dict(saved["loss"])
+        for c, s in zip(state.kept, saved.get("kept", ())): c.load_state_dict(s)
         state.log += saved["log"]
     for p in state.parameters: p.copy_(broadcast(p.data))
 
 # %% ../nbs/core/trainer.ipynb #8a451c9f
 class Callback:
-    "The protocol, for reading: have any of these methods, inherit nothing. They run in the main process."
+    "The protocol, for reading: have any of these methods, inherit nothing"
     def before_fit(self, state: FitState): ...   # once; `state.log` already holds the records of a resumed run
     def after_step(self, state: FitState): ...   # after each update; `state.log[-1]` is its record
     def after_fit(self, state: FitState): ...    # once, also after an error: close what is open
@@ -184,6 +187,11 @@ def _check_callbacks(callbacks):
         if not any(hasattr(c, e) for e in _EVENTS): raise TypeError(
             f"callbacks: {type(c).__name__} has none of the methods {', '.join(_EVENTS)}")
     return callbacks
+
+# %% ../nbs/core/trainer.ipynb #1ce6288f
+def _keeps(c):
+    "Whether a callback has a state that belongs to the run"
+    return hasattr(c, "state_dict") and hasattr(c, "load_state_dict")
 
 def _call(callbacks, event, state):
     "Call one method of those that have it"
@@ -246,18 +254,20 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
     with make_accelerator(params[0].device, training.mixed_precision) as acc:
         parts = split_batch(training.batch_size, training.gradient_accumulation_steps, acc.num_processes,
                             acc.process_index)
-        state = _start(acc, loss_fn, params, train_steps, training, counts)
-        config = _config(training, acc.mixed_precision, prompts, updates_per_rollout, factors, settings)
+        state = _start(acc, loss_fn, params, train_steps, training, counts, callbacks)
+        told = (settings or {}) | ({"callbacks": [repr(c) for c in state.kept]} if state.kept else {})
+        config = _config(training, acc.mixed_precision, prompts, updates_per_rollout, factors, told)
         _resume(state, training.checkpoint, config, updates_per_rollout)
         records = _updates(state, loss_fn, prompts, parts, training, updates_per_rollout, factors)
         return _loop(state, records, config, training, updates_per_rollout, callbacks)
 
 # %% ../nbs/core/trainer.ipynb #210ab0d2
-def _start(acc, loss_fn, parameters, train_steps, training, counts=None):
+def _start(acc, loss_fn, parameters, train_steps, training, counts=None, callbacks=()):
     "A run before its first update"
     if training.loss_scale: acc.scaler = torch.amp.GradScaler(acc.device.type, init_scale=training.loss_scale)
     made = training.optimizer(parameters, lr=training.lr, weight_decay=training.weight_decay)
-    return FitState(train_steps, [], parameters, acc.prepare_optimizer(made, False), acc, loss_fn, counts)
+    kept = tuple(c for c in callbacks if _keeps(c))
+    return FitState(train_steps, [], parameters, acc.prepare_optimizer(made, False), acc, loss_fn, counts, kept)
 
 def _set_lr(state, factor):
     "The learning rate of the next update, as a factor of the one that the optimiser began with"
@@ -280,18 +290,21 @@ def _remark_on_gradients(state):
     warnings.warn(f"the gradient was exactly 0 in all of the first {state.step} updates, so nothing is learnt: is the "
                   "reward flat here, are its scores or pixels clamped, or does the loss not depend on the videos?")
 
+# %% ../nbs/core/trainer.ipynb #30990366
 def _loop(state, records, config, training, updates_per_rollout, callbacks):
     "Write down what the updates yield; `after_fit` is called also if they fail"
-    saved, told = state.step, callbacks if state.accelerator.is_main_process else ()
+    saved = state.step
+    told = [c for c in callbacks if not _keeps(c)] if state.accelerator.is_main_process else []
     with ExitStack() as stack:
         stack.callback(state.optimizer.zero_grad)
         if state.counts: stack.enter_context(state.counts)
-        for c in told:
+        for c in (*state.kept, *told):
             stack.callback(_call, [c], "after_fit", state)
             _call([c], "before_fit", state)
         for record in records:
             state.log.append(record)
             if state.step == min(3, state.train_steps): _remark_on_gradients(state)
+            _call(state.kept, "after_step", state)
             due = state.step//training.save_every > saved//training.save_every and state.step % updates_per_rollout == 0
             if due or state.step == state.train_steps:
                 _save(state, training.checkpoint, config)

@@ -8,6 +8,7 @@ __all__ = ['AlignOptions', 'with_recipe', 'savings_of', 'groups_of', 'Tell', 'us
 
 # %% ../../nbs/commands/align.ipynb #68cb2589
 import json, re, time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class AlignOptions(Recipe):
     any_world: bool = option(False, "allow a toy reward before a full-size model", "reward")
     n_train: int | None = option(None, "use only this many training prompts", "prompts", "all")
     seed: int = option(0, "of everything random; the same seed, the same files", "training")
+    ema: float | None = option(None, "average the LoRA, as 0.9: over about the last 10 updates", "training", "none")
     updates_per_rollout: int | None = option(None, "updates from one rollout", "savings and memory", "by --savings")
     draws: int | None = option(None, "average over this many draws of the last steps", "savings and memory", "1")
     same_noise: bool = option(False, "draws and updates take other frames only", "savings and memory")
@@ -64,9 +66,15 @@ def savings_of(a: AlignOptions,  # savings, and what was given beside it
     return replace(SAVINGS[a.savings], **told)
 
 # %% ../../nbs/commands/align.ipynb #4b45e571
+def _ema_of(a):
+    "What averages the LoRA, or None; ValueError for an impossible decay"
+    from vader_nb.ema import Ema
+    return None if a.ema is None else Ema(a.ema)
+
 def groups_of(a: AlignOptions,
              ) -> dict:  # method, lora, savings, training: arguments of `align`
     "The options as `align` takes them; raises ValueError for impossible ones"
+    _ema_of(a)
     training = training_of(a, seed=a.seed, checkpoint=a.checkpoint or Path(a.out)/"checkpoint.pt")
     return dict(method=method_of(a), lora=lora_of(a, a.lora), savings=savings_of(a), training=training)
 
@@ -87,6 +95,13 @@ class Tell:
     def __init__(self, text: str): self.text = text     # what to print
     def before_fit(self, state): print(self.text, flush=True)
 
+def _look(a, pipe, shown, draw, ema):
+    "What draws the samples on the way: of the average, if one is kept"
+    sizes = max(1, a.batch_size//a.gradient_accumulation_steps), a.reward_frames or None
+    def look():
+        with ema.applied() if ema else nullcontext(): return draw(pipe, shown, a.seed, *sizes, **sampler_of(a))
+    return look
+
 def _callbacks(a, pipe, out, shown, draw):
     "What is really used, progress bar and log, and what else was asked for"
     from vader_nb.callbacks import JSONLog, Progress, Samples, TensorBoard
@@ -94,8 +109,9 @@ def _callbacks(a, pipe, out, shown, draw):
     told = f"{settings_text(used(a, pipe))}\n{pipe.fit}"
     calls = [Tell(told), Progress(desc="aligning"), JSONLog(out/"log.jsonl")]
     if a.tensorboard: calls.append(TensorBoard(out/"tensorboard"))
-    sizes = max(1, a.batch_size//a.gradient_accumulation_steps), a.reward_frames or None
-    look, scale = lambda: draw(pipe, shown, a.seed, *sizes, **sampler_of(a)), min(2, 16/pipe.latent_shape[-2])
+    ema, scale = _ema_of(a), min(2, 16/pipe.latent_shape[-2])
+    if ema: calls.append(ema)
+    look = _look(a, pipe, shown, draw, ema)
     if a.samples_every: calls.append(Samples(look, a.samples_every, out/"samples", texts_of(shown), scale))
     return tuple(calls)
 

@@ -30,7 +30,7 @@ from ..training import Training
 from ..video import atomic_path
 
 # %% ../../nbs/commands/bench.ipynb #8b4a9833
-RACERS: dict[str, Savings] = {"official": NONE, "exact": EXACT, "fast": FAST}     # name -> how it saves work
+RACERS = {"official": NONE, "exact": EXACT, "fast": FAST, "one-sided": replace(EXACT, unconditional_gradient=False)}
 
 def racer_loss(pipe: VideoPipeline,    # with a LoRA
                reward,                 # a `Reward`
@@ -218,7 +218,7 @@ def race(out: str | Path,        # folder; finished legs in it are read, unfinis
 class BenchOptions:
     "Measure a step of align against its parts, and race ways of saving work on the tiny model: tables and JSON."
     out: str = option("bench", "folder for the results; an interrupted run in it is continued")
-    racers: str = option("official fast", "who races, of official, exact and fast; official is always in")
+    racers: str = option("official fast", "who races, of official, exact, fast, one-sided; official is in")
     seeds: int = option(3, "trainings of each racer, with seeds 0, 1, ...")
     train_steps: int = option(60, "optimiser updates of each training by the official racer")
     budget: float = option(.5, "share of the official racer's time that the others get")

@@ -235,6 +235,7 @@ def align_long(pipe,                 # image to video; gets a LoRA
                any_world: bool = False,    # let a toy reward and a full-size model meet
                **settings):          # num_inference_steps, guidance_scale, eta; a `Run`
     "Align a chain of chunks with a reward across their borders (section 4)"
+    from vader_nb.ema import take_average
     from vader_nb.methods.long_video import Chain, chain_loss, over_windows, straddling_windows
     from vader_nb.methods.vader import Run
     from vader_nb.rewards.core import check_worlds
@@ -245,7 +246,7 @@ def align_long(pipe,                 # image to video; gets a LoRA
     check_worlds(pipe, score, any_world)
     loss_fn = chain_loss(pipe, score, chain, method.grad_steps, method.form, savings, **settings)
     fitted = _fit_lora(pipe, loss_fn, prompts, train_steps, dict(groups, chain=chain), callbacks, settings)
-    return Run(pipe, score, prompts, *fitted, draw=long_sampler(chunks))
+    return Run(pipe, score, prompts, *fitted, draw=long_sampler(chunks), ema=take_average(callbacks))
 
 # %% ../../nbs/methods/recipes.ipynb #ddf19238
 def _reward(reward):

@@ -16,6 +16,7 @@ import torch
 
 from ..downloads import check_hub_id, fetched, push_folder
 from ..callbacks import JSONLog, Progress, plot_log
+from ..ema import take_average
 from ..lora import Lora, add_lora, lora_file, lora_scale, lora_targets, remove_lora, save_lora, without_lora
 from ..pictures import ImagePrompt
 from ..pipeline import VideoPipeline, check_prompts
@@ -129,6 +130,7 @@ class Run:
     batch_size: int = 4             # videos that are sampled at once, as many as in a micro-batch of the training
     frames_at_once: int | None = None    # frames that are decoded at once, as in the training; None: all
     draw: Callable = sample_videos  # what samples it: (pipe, prompts, seed, batch_size, frames_at_once, **settings)
+    ema: object = None              # the `Ema` whose average the LoRA is now; None: the last weights
 
     def sample(self, prompts=None, seed=0, scale=1.):
         "Videos (B, F, 3, H, W) of the aligned model; `scale=0` is the base model"
@@ -155,6 +157,14 @@ def _write_pictures(run, folder, prompts, seed):
     write_image(folder/"before_after.png", before_after(before, after, texts_of(prompts), scale=sheet_scale))
     write_video(folder/"before_after.mp4", torch.cat([before, after], -2), scale=shown_scale(before))
 
+# %% ../../nbs/methods/vader.ipynb #f50569d5
+def _write_loras(run, folder):
+    "The LoRA as it is; if it is an average, the last weights beside it"
+    file = save_lora(run.pipe, folder)
+    if run.ema:
+        with run.ema.lifted(): save_lora(run.pipe, folder/"last")
+    return file
+
 def save_run(run: Run,
              folder: str | Path,                # made if absent
              prompts: list[str] | None = None,  # of the pictures; None: the first four training prompts
@@ -162,7 +172,7 @@ def save_run(run: Run,
             ) -> Path:                          # file of the LoRA
     "Write the LoRA, the log and the options, then a contact sheet and a before/after video"
     folder = check_out_dir(folder)
-    file = save_lora(run.pipe, folder)
+    file = _write_loras(run, folder)
     with atomic_path(folder/"options.json") as tmp:
         tmp.write_text(json.dumps(run.options, indent=1) + "\n", encoding="utf-8")
     log = JSONLog(folder/"log.jsonl")
@@ -175,6 +185,10 @@ def save_run(run: Run,
 Run.save = save_run
 
 # %% ../../nbs/methods/vader.ipynb #de99ba99
+def _told_average(run):
+    "A sentence for the card"
+    return f"\nIt is an average of the weights (decay {run.ema.decay}); the last are in `last`.\n" if run.ema else ""
+
 def _base_of(run):
     "The repository of the base model, if it came from the hub; else the model's name"
     from vader_nb.models.load import DOWNLOADS
@@ -198,7 +212,7 @@ tags: [lora, {"image-to-video" if isinstance(run.prompts[0], ImagePrompt) else "
 
 {len(run.log)} updates with [vader_nb](https://github.com/vader-nb/vader_nb); mean reward {first:.4g} -> {last:.4g}.
 The denoiser of diffusers loads it with `load_lora_adapter("{where}", prefix="{prefix}", use_safetensors=True)`.
-
+{_told_average(run)}
 ![before and after](before_after.png)
 
 All options are in `options.json`, every update in `log.jsonl`.{" Read from the hub:" if read else ""}
@@ -252,13 +266,15 @@ def _undone(pipe):
         remove_lora(pipe)
         raise
 
+# %% ../../nbs/methods/vader.ipynb #9bde96d5
 def _beside(pipe, reward):
     "The reward, on the pipeline's device"
     return reward.to(pipe.device) if hasattr(pipe, "device") else reward
 
-def _made_with(training, train_steps):
+def _made_with(training, train_steps, ema):
     "How it was trained, and which versions the hub gave"
-    return dict(training=plain(training), train_steps=train_steps, hub=fetched())
+    averaged = dict(ema=ema.decay) if ema else {}
+    return dict(training=plain(training), train_steps=train_steps, hub=fetched(), **averaged)
 
 # %% ../../nbs/methods/vader.ipynb #8ab58188
 def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay as they are
@@ -269,20 +285,20 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
           lora: Lora = Lora(),  # rank, alpha, layers; or a saved one to go on from
           savings: Savings = NONE,  # what makes an update cheaper, such as `FAST`
           training: Training = Training(lr=1e-3),  # batch, optimiser, seed, checkpoint, precision
-          callbacks: tuple | None = None,  # None is a progress bar
+          callbacks: tuple | None = None,  # None is a progress bar; `Ema()` keeps an average of the weights
           any_world: bool = False,  # allow a toy reward in front of a full-size model, and the reverse
           **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
          ) -> Run:
     "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
-    reward, prompts = load_reward(reward), check_prompts(prompts)
+    reward, prompts, bar = load_reward(reward), check_prompts(prompts), callbacks or (Progress(),)*(callbacks is None)
     check_worlds(pipe, _beside(pipe, reward), any_world)
     sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
     options = _options(pipe, reward, sampler, method, lora, savings)
-    bar = (Progress(),) if callbacks is None else callbacks
     with _fitted(pipe, reward, method, training, lora, sampler):
         parameters = add_lora(pipe, lora, training.seed)
         loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
         with _undone(pipe):
             log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
-    return Run(pipe, reward, prompts, log, sampler, options | _made_with(training, train_steps),
-               training.batch_size//training.gradient_accumulation_steps, method.reward_frames)
+    ema, size = take_average(bar), training.batch_size//training.gradient_accumulation_steps
+    made = options | _made_with(training, train_steps, ema)
+    return Run(pipe, reward, prompts, log, sampler, made, size, method.reward_frames, ema=ema)
