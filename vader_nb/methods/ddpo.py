@@ -14,8 +14,8 @@ from fastcore.basics import patch
 
 from ..diffusion import log_prob
 from .policy import check_policy, clip_range, policy_rollout, ppo_loss, replay, step_kl
-from .scores import (PromptStats, gathered, handed_out, in_pieces, reference, repeat_batch,
-                                     score_latents, trainable)
+from .scores import (PromptStats, check_savings, gathered, handed_out, in_pieces, reference,
+                                     repeat_batch, score_latents, trainable)
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
 from ..sampling import choose_frames, plan_sampling
@@ -36,6 +36,7 @@ class DDPO:
     steps_per_update: int | None = None     # random decisions that an update uses; None: all
     anchor: float = 0.                      # weight of the KL divergence from the base model
     batch_ratio: bool = False               # one ratio for the whole batch, as in the official VADER code: a defect
+    reward_gradient, defaults = False, {}    # no options: what `align` asks a method
 
     def __post_init__(self):
         for k in ("buffer_size", "min_count", "videos_per_prompt", "minibatches"): check_count(k, getattr(self, k))
@@ -129,3 +130,16 @@ def ddpo_loss(pipe: VideoPipeline,  # with a LoRA on its denoiser, and a schedul
              ) -> Callable:  # a loss function for `fit`; its updates_per_rollout are the updates on one set of videos
     "DDPO: PPO on the decisions of the sampler"
     return DDPOLoss(pipe, reward, method, rollout, settings)
+
+# %% ../../nbs/methods/ddpo.ipynb #f3d30dc7
+@patch
+def check(self: DDPO, pipe, prompts, savings, sampler):
+    "Refuse a scheduler, prompts or savings that the method cannot use"
+    check_policy(pipe.scheduler)
+    check_savings(savings, "DDPO", "updates_per_rollout", why="its videos must come from the policy whose probability "
+                  "it computes, and it has no last steps to do again")
+
+@patch
+def loss_fn(self: DDPO, pipe, reward, savings, **settings):
+    "The loss function of a run"
+    return ddpo_loss(pipe, reward, self, **settings)

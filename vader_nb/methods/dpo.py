@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from .forward import check_noising, noised_videos, random_timesteps
-from .scores import gathered, handed_out, reference, repeat_batch, score_latents
+from .scores import check_savings, gathered, handed_out, reference, repeat_batch, score_latents
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
 from ..sampling import choose_frames, plain_rollout, plan_sampling
+from ..savings.rollout import rollout as thrifty
 from ..training import check_count
 
 # %% ../../nbs/methods/dpo.ipynb #59a5e083
@@ -50,6 +51,7 @@ class DPO:
     reward_frames: int | None = None    # decode and score this many random frames; None: all
     official_dims: bool = False         # average over dim=[1,2,3], which leaves the width of a video: a defect
     official_pairs: bool = False        # pairs of different prompts, each video with its own noise: a defect
+    reward_gradient, defaults = False, {}    # no options: what `align` asks a method
 
     def __post_init__(self):
         check_count("buffer_size", self.buffer_size, 0)
@@ -177,3 +179,17 @@ def dpo_loss(pipe: VideoPipeline,  # with a LoRA on its denoiser
             ) -> Callable:  # a loss function for `fit`
     "Diffusion-DPO on pairs that the reward chooses, made on the way"
     return DPOLoss(pipe, reward, method, rollout, settings)
+
+# %% ../../nbs/methods/dpo.ipynb #af64860c
+@patch
+def check(self: DPO, pipe, prompts, savings, sampler):
+    "Refuse a scheduler, prompts or savings that the method cannot use"
+    _names(prompts)
+    check_noising(pipe.scheduler)
+    check_savings(savings, "DPO", "updates_per_rollout", "reuse", "guidance_interval", "prefix", "cache_prompts",
+                  why="it differentiates no sampling step")
+
+@patch
+def loss_fn(self: DPO, pipe, reward, savings, **settings):
+    "The loss function of a run"
+    return dpo_loss(pipe, reward, self, thrifty(pipe, savings), **settings)

@@ -16,11 +16,12 @@ from fastcore.basics import patch
 from torch import Tensor
 
 from .forward import check_noising, noised_videos, random_timesteps
-from .scores import (Copy, gathered, group_advantages, handed_out, in_pieces, reference, repeat_batch,
-                                     score_latents, trainable)
+from .scores import (Copy, check_savings, gathered, group_advantages, handed_out, in_pieces,
+                                     reference, repeat_batch, score_latents, trainable)
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
 from ..sampling import choose_frames, plain_rollout, plan_sampling
+from ..savings.rollout import rollout as thrifty
 from ..training import check_count
 
 # %% ../../nbs/methods/nft.ipynb #78c84596
@@ -82,6 +83,7 @@ class NFT:
     flat: int = 0                       # the old model: updates in which it is the model itself
     rate: float = .001                  # growth of its slowness, an update
     hold: float = .5                    # and the most of it
+    reward_gradient, defaults = False, dict(guidance_scale=1.)    # no options: what `align` asks a method
 
     def __post_init__(self):
         check_count("videos_per_prompt", self.videos_per_prompt, 2)
@@ -180,3 +182,16 @@ def nft_loss(pipe: VideoPipeline,  # with a LoRA on its denoiser
     "DiffusionNFT: towards the good videos and away from the bad, without guidance"
     given = {k: v for k, v in settings.items() if v is not None}
     return NFTLoss(pipe, reward, method, rollout, dict(guidance_scale=1.) | given)
+
+# %% ../../nbs/methods/nft.ipynb #ea229c06
+@patch
+def check(self: NFT, pipe, prompts, savings, sampler):
+    "Refuse a scheduler, prompts or savings that the method cannot use"
+    check_noising(pipe.scheduler)
+    check_savings(savings, "DiffusionNFT", "updates_per_rollout", "reuse", "guidance_interval", "prefix",
+                  "cache_prompts", why="it differentiates no sampling step")
+
+@patch
+def loss_fn(self: NFT, pipe, reward, savings, **settings):
+    "The loss function of a run"
+    return nft_loss(pipe, reward, self, thrifty(pipe, savings), **settings)

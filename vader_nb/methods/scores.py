@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['score_latents', 'repeat_batch', 'gathered', 'handed_out', 'PromptStats', 'group_advantages', 'trainable', 'in_pieces',
-           'Copy', 'reference']
+           'Copy', 'reference', 'check_savings']
 
 # %% ../../nbs/methods/scores.ipynb #2420e446
 from collections import deque
+from dataclasses import fields
 from typing import Iterable
 
 import torch
@@ -17,6 +18,7 @@ from ..batches import Batch
 from ..lora import lora_layers, without_lora
 from ..prompts import prompt_key
 from ..rewards.core import Reward
+from ..savings.rollout import Savings
 
 # %% ../../nbs/methods/scores.ipynb #d87f081f
 @torch.no_grad()
@@ -134,3 +136,13 @@ def reference(pipe):    # of which the parameters are those to start from
     if lora_layers(pipe): return lambda: without_lora(pipe)
     copy = Copy(trainable(pipe))
     return lambda: copy
+
+# %% ../../nbs/methods/scores.ipynb #dac51f2e
+def check_savings(savings: Savings,  # what was asked for
+                  name: str,         # of the method
+                  *allowed: str,     # fields that may differ from their defaults
+                  why: str):         # why not the others
+    "ValueError for savings that a method cannot use"
+    wrong = [f.name for f in fields(savings) if f.name not in allowed and getattr(savings, f.name) != f.default]
+    if wrong: raise ValueError(f"{name} cannot use {', '.join(f'{k}={getattr(savings, k)!r}' for k in wrong)} of the "
+                               f"savings: {why}. Give Savings({', '.join(f'{k}=...' for k in allowed)}) or none")

@@ -16,6 +16,7 @@ import torch
 
 from ..downloads import check_hub_id, fetched, push_folder
 from ..callbacks import JSONLog, Progress, plot_log
+from ..counting import Counts
 from ..ema import take_average
 from ..lora import Lora, add_lora, lora_file, lora_scale, lora_targets, remove_lora, save_lora, without_lora
 from ..pictures import ImagePrompt
@@ -38,6 +39,7 @@ class Vader:
     reward_frames: int | None = 4       # decode and score this many random frames of each video; None: all
     form: Callable = maximise           # scores (B,) -> scalar; `distance_to(10, .1)` is the paper's aesthetic loss
     anchor: float = 3.                  # weight of the distance to the base model, see below; 0 is none
+    reward_gradient, defaults = True, {}    # no options: what a method needs, and settings of its sampler
 
     def __post_init__(self):
         if not 0 <= self.anchor < math.inf: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
@@ -86,35 +88,48 @@ def try_prompts(pipe: VideoPipeline,
     tried = prompts[:1] if checked else prompts
     for i in range(0, len(tried), at_once): pipe.encode_prompt(tried[i:i + at_once])
 
-def _try_reward(pipe, reward, prompts, reward_frames):
+def _try_reward(pipe, reward, prompts, reward_frames, gradient=True):
     "Score frames of one decoded noise before any work; for all prompts, unless the scorers said that they can"
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         noise = pipe.init_latents(1, generator)
         pixels = pipe.decode(noise, choose_frames(pipe.num_frames, reward_frames, generator))
     sure = check_scorable(reward, prompts)
-    scores = reward(pixels.detach().requires_grad_(), prompts[:1])
-    if not scores.requires_grad: raise ValueError(
-        f"reward {reward.name!r} does not depend differentiably on the frames")
+    scores = reward(pixels.detach().requires_grad_(gradient), prompts[:1])
+    if gradient and not scores.requires_grad: raise ValueError(
+        f"reward {reward.name!r} does not depend differentiably on the frames: give DDPO(), DPO() or NFT() as the "
+        "method")
     with torch.no_grad():
         for p in () if sure else dict.fromkeys(prompts[1:]): reward(pixels, [p])
 
 # %% ../../nbs/methods/vader.ipynb #9af31af6
+def _check(self, pipe, prompts, savings, sampler):
+    "Refuse a K that there is not, and savings that the scheduler cannot do"
+    K, T = self.grad_steps, sampler.num_inference_steps
+    if isinstance(K, int) and not 1 <= K <= T: raise ValueError(
+        f"grad_steps={K} with num_inference_steps={T}: K must be from 1 to the number of steps")
+    rehearse(pipe, savings, K, **asdict(sampler))
+
+def _loss_fn(self, pipe, reward, savings, **settings):
+    "The loss function of a run"
+    return averaged(vader_loss(pipe, reward, self, rollout(pipe, savings), **settings), savings.draws)
+
+Vader.check, Vader.loss_fn = _check, _loss_fn
+
+# %% ../../nbs/methods/vader.ipynb #b3c7538b
 def check_alignment(pipe: VideoPipeline,  # base model
                     reward: Reward,       # what to climb
                     prompts: list[str],   # for training, and for whatever comes after it
-                    method: Vader,        # options of the method
+                    method,               # options of the method
                     savings: Savings = NONE,  # what makes an update cheaper
                     **settings,           # num_inference_steps, guidance_scale, eta
                    ) -> SamplerSettings:  # in full
     "Refuse what cannot work, before any work starts"
-    s, K = sampler_settings(pipe, **settings), method.grad_steps
-    if isinstance(K, int) and not 1 <= K <= s.num_inference_steps: raise ValueError(
-        f"grad_steps={K} with num_inference_steps={s.num_inference_steps}: K must be from 1 to the number of steps")
+    s = sampler_settings(pipe, **method.defaults | {k: v for k, v in settings.items() if v is not None})
     choose_frames(pipe.num_frames, method.reward_frames, torch.Generator())
-    rehearse(pipe, savings, K, **settings)
+    method.check(pipe, prompts, savings, s)
     try_prompts(pipe, prompts)
-    _try_reward(pipe, reward, prompts, method.reward_frames)
+    _try_reward(pipe, reward, prompts, method.reward_frames, method.reward_gradient)
     return s
 
 # %% ../../nbs/methods/vader.ipynb #3a5b7e80
@@ -202,11 +217,12 @@ def run_card(run: Run,
             ) -> str:            # a README.md with the hub's metadata
     "What somebody who finds the LoRA has to know"
     first, last, prefix = run.log[0]["reward"], run.log[-1]["reward"], getattr(run.pipe, "lora_prefix", "unet")
+    task = "image-to-video" if isinstance(run.prompts[0], ImagePrompt) else "text-to-video"
     read = "".join(f"\n- `{name}` at `{commit}`" for name, commit in run.options.get("hub", {}).items())
     return f"""---
 library_name: diffusers
 base_model: {_base_of(run)}
-tags: [lora, {"image-to-video" if isinstance(run.prompts[0], ImagePrompt) else "text-to-video"}, vader]
+tags: [lora, {task}, {run.options.get("kind", "Vader").lower()}]
 ---
 # LoRA of {run.pipe.name}, aligned to {run.reward.name}
 
@@ -244,7 +260,8 @@ def _options(pipe, reward, sampler, method, lora, savings):
     "What was asked for, as plain data: for the checkpoint, the log and whoever reads the LoRA later"
     shape = dict(rank=lora.rank, scale=lora.scale, targets=sorted(lora.target_modules or lora_targets(pipe)))
     if lora.start: shape = dict(start=hashed(lora_file(lora.start).read_bytes().hex()))
-    groups = dict(sampler=sampler, method=_same_frames(pipe, method), lora=shape, savings=savings)
+    groups = dict(sampler=sampler, method=_same_frames(pipe, method), kind=type(method).__name__, lora=shape,
+                  savings=savings)
     return dict(model=pipe.name, reward=reward.name, **plain(groups), base=model_facts(pipe), scorer=plain(reward))
 
 # %% ../../nbs/methods/vader.ipynb #2c83bd66
@@ -281,7 +298,7 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
           reward,  # a `Reward`, a name, a sum "tiny-clip + 0.5*green", or (frames, prompts) -> (B,)
           prompts: list[str],  # training prompts
           train_steps: int = 34,  # optimiser updates
-          method: Vader = Vader(),  # K, frames, form of the loss, anchor
+          method=Vader(),  # options of a method: `Vader`, `DDPO`, `DPO` or `NFT`; None: VADER
           lora: Lora = Lora(),  # rank, alpha, layers; or a saved one to go on from
           savings: Savings = NONE,  # what makes an update cheaper, such as `FAST`
           training: Training = Training(lr=1e-3),  # batch, optimiser, seed, checkpoint, precision
@@ -289,16 +306,17 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
           any_world: bool = False,  # allow a toy reward in front of a full-size model, and the reverse
           **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
          ) -> Run:
-    "Align a video diffusion model with a reward by back-propagation through its sampler (VADER)"
+    "Align a video diffusion model with a reward: by back-propagation through its sampler (VADER), or by another method"
     reward, prompts, bar = load_reward(reward), check_prompts(prompts), callbacks or (Progress(),)*(callbacks is None)
+    method = method or Vader()
     check_worlds(pipe, _beside(pipe, reward), any_world)
     sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
     options = _options(pipe, reward, sampler, method, lora, savings)
     with _fitted(pipe, reward, method, training, lora, sampler):
         parameters = add_lora(pipe, lora, training.seed)
-        loss_fn = averaged(vader_loss(pipe, reward, method, rollout(pipe, savings), **settings), savings.draws)
         with _undone(pipe):
-            log = fit(loss_fn, parameters, prompts, train_steps, training, savings.updates_per_rollout, bar, options)
+            log = fit(method.loss_fn(pipe, reward, savings, **asdict(sampler)), parameters, prompts, train_steps,
+                      training, savings.updates_per_rollout, bar, options, Counts(pipe, reward))
     ema, size = take_average(bar), training.batch_size//training.gradient_accumulation_steps
     made = options | _made_with(training, train_steps, ema)
     return Run(pipe, reward, prompts, log, sampler, made, size, method.reward_frames, ema=ema)

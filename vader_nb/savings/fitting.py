@@ -39,16 +39,16 @@ class StepShape:
     guidance_scale: float | None = None     # 1: without guidance; None: the model's own
     lora: Lora = Lora()                     # its rank and layers
 
-def step_shape(method,     # a `Vader`
+def step_shape(method,     # its options
                training,   # a `Training`
                lora,       # a `Lora`
                T: int,     # sampling steps
                guidance_scale: float | None = None,
               ) -> StepShape:
     "That of a run; a selection of steps is counted as its largest one"
-    K = method.grad_steps
+    K = getattr(method, "grad_steps", 1)        # other methods differentiate one evaluation at a time
     if callable(K): K = max(len(K(T, torch.Generator().manual_seed(s))) for s in range(8))
-    micro = max(1, training.batch_size//training.gradient_accumulation_steps)
+    micro = max(1, training.batch_size//training.gradient_accumulation_steps)*getattr(method, "videos_per_prompt", 1)
     return StepShape(micro, max(1, K), method.reward_frames, T, guidance_scale, replace(lora, start=None))
 
 # %% ../../nbs/savings/fitting.ipynb #5218dbed
