@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['READ_IN', 'written_for', 'reading', 'storage_id', 'tensor_version', 'lerp_all', 'packet', 'flop_table',
-           'fake_tensors', 'uncompile', 'own_accelerator', 'adapters_off', 'forget_merged', 'remove_hook',
-           'can_checkpoint', 'recomputed', 'init_names', 'scaled_by_us', 'counts_steps', 'evaluates_twice', 'counted',
-           'memory_of', 'remember', 'clip_image_processor']
+           'fake_tensors', 'real_inside', 'uncompile', 'own_accelerator', 'adapters_off', 'forget_merged',
+           'remove_hook', 'can_checkpoint', 'recomputed', 'init_names', 'scaled_by_us', 'counts_steps',
+           'evaluates_twice', 'counted', 'memory_of', 'remember', 'clip_image_processor']
 
 # %% ../nbs/core/private.ipynb #280858ba
 from contextlib import contextmanager
@@ -74,6 +74,12 @@ def fake_tensors() -> tuple[type, type]:    # FakeTensor, FakeTensorMode
     with reading("torch", "_subclasses.fake_tensor"):
         from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
     return FakeTensor, FakeTensorMode
+
+def real_inside():
+    "A context, or decorator, inside which tensors have data even where a fake mode reigns: for what is drawn"
+    with reading("torch", "_subclasses.fake_tensor"):
+        from torch._subclasses.fake_tensor import unset_fake_temporarily
+    return unset_fake_temporarily()
 
 def uncompile(module: nn.Module):
     "Undo `module.compile()`"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import VJEPA2Model
 
 from ..hub import load_pretrained, read_config, weights_folder
+from ..private import real_inside
 from .clip import central_square, imagenet_normalise, shortest_edge
 from .core import Reward, scorer_name
 
@@ -69,7 +70,7 @@ def multiblock_masks(
 ) -> list[tuple[Tensor, Tensor]]:            # (context (K,), target (M,)) token numbers, sorted; one pair a mask
     "Multiblock masks (V-JEPA, section 3), to be shared by the videos of a batch; every token is in one of the two"
     kinds = [kinds[i % len(kinds)] for i in range(n_masks)]
-    return [_split(grid, k, _block_size(grid, k, generator), generator) for k in kinds]
+    with real_inside(): return [_split(grid, k, _block_size(grid, k, generator), generator) for k in kinds]
 
 # %% ../../nbs/rewards/vjepa.ipynb #ffbb990f
 def collated_masks(grid: tuple[int, int, int],                # tokens of a video: in time, rows, columns
