@@ -67,7 +67,8 @@ def _check_scores(name, scores, frames, prompts):
         raise ValueError(f"reward {name!r}: the score of video {i} ({prompts[i]!r}) is {scores[i].item()}; "
                          "scores must be finite, so training stops here before the weights are spoilt")
     if torch.is_grad_enabled() and frames.requires_grad and not scores.requires_grad: raise ValueError(
-        f"reward {name!r}: the scores do not depend differentiably on the frames, so there is no gradient to follow")
+        f"reward {name!r}: the scores do not depend differentiably on the frames, so there is no gradient to follow; "
+        "the methods DDPO, DPO and NFT do without")
     return scores
 
 # %% ../../nbs/rewards/core.ipynb #dd35f167

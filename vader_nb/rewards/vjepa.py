@@ -144,8 +144,9 @@ class VJEPA2(nn.Module):
 
     def predict(self, context, positions, wanted, mask, grid=None):
         "Guesses of the wanted tokens, from the context and one mask token a wanted token"
-        p = self.model.predictor
-        x, places = p.embeddings(context, [positions], [wanted], self.mask_token(mask))
+        p, e = self.model.predictor, self.model.predictor.embeddings
+        asked = e.mask_tokens[self.mask_token(mask) % e.num_mask_tokens].expand(*wanted.shape, -1)
+        x, places = torch.cat([e.predictor_embeddings(context), asked], 1), torch.cat([positions, wanted], 1)
         for layer in p.layer: x = layer(x, places)[0]
         return p.proj(p.layernorm(x)[:, positions.shape[1]:])
 
@@ -193,17 +194,20 @@ def _check_masks(masks):
             f"got {[tuple(m.shape) for m in pair]}")
     return masks
 
+@real_inside()
+def _check_fits(masks, grid, b):
+    "ValueError for masks that do not fit the video"
+    n = math.prod(grid)
+    for i, m in ((i, m) for i, pair in enumerate(masks) for m in pair):
+        if m.min() < 0 or m.max() >= n: raise ValueError(
+            f"masks[{i}] has token {int(m.max())}; these videos have {' x '.join(map(str, grid))} tokens, "
+            f"numbered 0 to {n - 1}")
+        if m.ndim == 2 and len(m) not in (1, b): raise ValueError(f"masks[{i}] is for {len(m)} videos, got {b}")
+
 def _fit_masks(masks, grid, clip):
-    "The masks as (B, K) on the clip's device; ValueError for those that do not fit the video"
-    b, n, fitted = len(clip), math.prod(grid), []
-    for i, pair in enumerate(masks):
-        for m in pair:
-            if m.min() < 0 or m.max() >= n: raise ValueError(
-                f"masks[{i}] has token {int(m.max())}; these videos have {' x '.join(map(str, grid))} tokens, "
-                f"numbered 0 to {n - 1}")
-            if m.ndim == 2 and len(m) not in (1, b): raise ValueError(f"masks[{i}] is for {len(m)} videos, got {b}")
-        fitted.append(tuple(m.to(clip.device, torch.int64).expand(b, -1) for m in pair))
-    return fitted
+    "The masks as (B, K) on the clip's device"
+    _check_fits(masks, grid, len(clip))
+    return [tuple(m.to(clip.device, torch.int64).expand(len(clip), -1) for m in pair) for pair in masks]
 
 # %% ../../nbs/rewards/vjepa.ipynb #c844b52a
 def _drawable(net, num_frames, kinds, n_masks):
