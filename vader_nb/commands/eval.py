@@ -23,7 +23,7 @@ class EvalOptions:
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved", "a LoRA")
     lora_scale: float = option(1., "strength of the LoRA", "a LoRA")
     prompts: str | None = option(None, "a prompt set, or a text file with one prompt a line; with two folders a file "
-                                       "with the prompt of each video", none="set tiny for a LoRA; else read from names")
+                                       "with the prompt of each video", none="tiny for a LoRA; else from names")
     split: str = option("all", "of the prompt set: all, train or test", "a LoRA")
     n: int | None = option(None, "how many prompts of the set or file; all if not given", "a LoRA")
     per_prompt: int = option(1, "videos for each prompt", "a LoRA")
@@ -34,7 +34,7 @@ class EvalOptions:
     dtype: str = option("float32", "of the model: float32, float16 or bfloat16", "a LoRA")
     vbench_results: str | None = option(None, "two results files of VBench to compare", "VBench", nargs=2)
     vbench: bool = option(False, "also write the videos and the values as VBench has them", "VBench")
-    measures: str = option(("tiny",), "measures, sets of them (tiny, vbench, evalcrafter), rewards; list prints all with "
+    measures: str = option(("tiny",), "measures, sets (tiny, vbench, evalcrafter), rewards; list prints all with "
                                       "what they cost", nargs="+")
     weights: str | None = option(None, "folder with published networks; what is not there is downloaded")
     batch_size: int = option(8, "videos at a time; does not change the result")
@@ -48,7 +48,8 @@ def _source(a):
     told = dict(folders=a.before or a.after, lora=a.lora, results=a.vbench_results)
     named = [k for k, v in told.items() if v]
     if len(named) != 1 or bool(a.before) != bool(a.after): raise ValueError(
-        "give --before and --after (two folders), or --lora (a model with and without it), or --vbench-results (two files)")
+        "give --before and --after (two folders), or --lora (a model with and without it), or "
+        "--vbench-results (two files)")
     return named[0]
 
 def _folders(a):
@@ -58,6 +59,7 @@ def _folders(a):
     if a.prompts: texts = [t for t in Path(a.prompts).read_text(encoding="utf-8-sig").splitlines() if t.strip()]
     return find_clips(a.before, texts), find_clips(a.after, texts)
 
+# %% ../../nbs/commands/eval.ipynb #5d7f19fa
 def _hash_of(place):
     "A hash of a LoRA's files"
     place = Path(place)
@@ -94,6 +96,7 @@ def _same_run(a, out, prompts):
 def _file_names(prompts):
     return [f"{i:03}_{re.sub('[^a-z0-9]+', '_', p.lower()).strip('_')[:60]}" for i, p in enumerate(prompts)]
 
+# %% ../../nbs/commands/eval.ipynb #b4d3179b
 def _draw(a, pipe, prompts, folder):
     "A folder of videos; those that are there are not drawn again"
     from vader_nb.evaluate.folders import find_clips, write_frames
@@ -153,6 +156,7 @@ def _measured(a, out, sides):
     if a.vbench: _to_vbench(found, dict(zip(("before", "after"), sides)), out)
     return found
 
+# %% ../../nbs/commands/eval.ipynb #034d6f8c
 def _compared(a):
     "The comparison that was asked for; what can be refused is refused before the folder is made"
     from vader_nb.evaluate.by_name import measure_names

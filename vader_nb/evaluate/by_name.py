@@ -82,7 +82,7 @@ class Measure(NamedTuple):
     better: int = 1         # 1: more is better, -1: less is, 0: neither
     motion: bool = False    # does it tell how much moves?
 
-def _with(measure, wrap, **more): return lambda net: partial(lambda x, judge: measure(x, judge, **more), judge=wrap(net))
+def _with(measure, wrap): return lambda net: partial(lambda x, judge: measure(x, judge), judge=wrap(net))
 
 MEASURES = dict(
     vbench_subject_consistency=Measure(_with(subject_consistency, dino_embedder), ("dino",)),
@@ -160,11 +160,12 @@ def load_measure(name: str,                           # of `MEASURES`, or a rewa
 def _needs(name):
     "file -> size, of the networks of a measure or reward"
     if name in MEASURES: return {NETWORKS[n].file: NETWORKS[n].size for n in MEASURES[name].networks}
-    return {DOWNLOADS[n][0]: DOWNLOADS[n][2] for n in reward_names(name) if n in DOWNLOADS} if ".py:" not in name else {}
+    names = reward_names(name) if ".py:" not in name else []
+    return {DOWNLOADS[n][0]: DOWNLOADS[n][2] for n in names if n in DOWNLOADS}
 
 def measure_downloads(names: list[str],                     # of `measure_names`
                       weights: str | Path | None = None,    # a folder with published files
-                     ) -> dict[str, str]:                   # file or repository -> size, each once; of what is not there
+                     ) -> dict[str, str]:                   # file or repository -> size, each once
     "What would be fetched if it is not in the cache"
     found = {f: size for n in names for f, size in _needs(n).items()}
     return {f: size for f, size in found.items() if not (weights and (Path(weights)/f).exists())}
@@ -173,4 +174,5 @@ def list_measures() -> Table:
     "All names, which way is better, and what they need"
     way = {1: "more", -1: "less", 0: "neither"}
     needs = lambda n: ", ".join(f"{f} ({size})" for f, size in _needs(n).items()) or "nothing"
-    return format_table([("measure", "better", "needs"), *((n, way[direction(n)], needs(n)) for n in [*MEASURES, MOTION])])
+    rows = [(n, way[direction(n)], needs(n)) for n in [*MEASURES, MOTION]]
+    return format_table([("measure", "better", "needs"), *rows])

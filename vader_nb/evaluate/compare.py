@@ -40,6 +40,7 @@ def student_quantile(p: float,     # probability, between 0 and 1
     return (z + (z**3 + z)/(4*v) + (5*z**5 + 16*z**3 + 3*z)/(96*v**2)
             + (3*z**7 + 19*z**5 + 17*z**3 - 15*z)/(384*v**3))
 
+# %% ../../nbs/evaluate/compare.ipynb #dbb1464b
 def _cluster_sums(values, clusters):
     "Sum and number of the values of each cluster"
     index = {c: i for i, c in enumerate(dict.fromkeys(clusters))}
@@ -139,6 +140,7 @@ class Comparison:
             with atomic_path(Path(folder)/name) as tmp: tmp.write_text(text, encoding="utf-8")
         write_image(Path(folder)/"changes.png", plot_changes(self))
 
+# %% ../../nbs/evaluate/compare.ipynb #3e9f88e9
 def _verdict(measure, change):
     "What an interval says"
     sign = (change.low > 0) - (change.high < 0)
@@ -212,6 +214,7 @@ def _checked_shapes(pairs):
             "a pair needs one size and length")
     return shapes
 
+# %% ../../nbs/evaluate/compare.ipynb #274e0f48
 def compare(
     before: list[Clip],             # of `find_clips`
     after: list[Clip],              # videos of the same names

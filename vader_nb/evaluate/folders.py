@@ -37,6 +37,7 @@ def frame_files(folder: Path,    # one picture a frame
     files = (p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith("."))
     return sorted(files, key=_natural)
 
+# %% ../../nbs/evaluate/folders.ipynb #114d7d07
 def _is_clip(path):
     "Is it a video file, or a folder of pictures?"
     if path.name.startswith("."): return False
@@ -69,6 +70,7 @@ def _check_paths(folder, paths):
     twice = [n for n in names if names.count(n) > 1]
     if twice: raise ValueError(f"{folder} holds two videos called {twice[0]!r}: rename or remove one")
 
+# %% ../../nbs/evaluate/folders.ipynb #25a004e4
 def find_clips(folder: str | Path,                 # of videos
                prompts: list[str] | None = None,   # one for each video, in the order of their names; None: as written
               ) -> list[Clip]:                     # in the order of their names
@@ -106,6 +108,7 @@ def digest(clip: Clip,    # of `find_clips`
     for f in files: seen.update(hashlib.sha256(f.read_bytes()).digest())
     return seen.hexdigest()[:32]
 
+# %% ../../nbs/evaluate/folders.ipynb #63a3c75c
 def write_frames(folder: Path,     # made; its pictures are whole or not there
                  frames: Tensor,   # pixels (F, 3, H, W) in [0, 1]
                 ):
@@ -120,8 +123,8 @@ def pair_clips(before: list[Clip], after: list[Clip]) -> list[tuple[Clip, Clip]]
     one, two = ({c.name: c for c in clips} for clips in (before, after))
     alone = [*(one.keys() - two.keys()), *(two.keys() - one.keys())]
     if alone: raise ValueError(
-        f"{len(before)} videos before and {len(after)} after, of which {len(alone)} have no partner of their name, such "
-        f"as {sorted(alone)[0]!r}: give two folders with the same names")
+        f"{len(before)} videos before and {len(after)} after, of which {len(alone)} have no partner of their name, "
+        f"such as {sorted(alone)[0]!r}: give two folders with the same names")
     other = [n for n in one if one[n].prompt != two[n].prompt]
     if other: raise ValueError(f"{other[0]!r} is of the prompt {one[other[0]].prompt!r} before and of "
                                f"{two[other[0]].prompt!r} after: compare videos of one prompt")
