@@ -16,8 +16,8 @@ import torch
 
 from ..downloads import check_hub_id, fetched, push_folder
 from ..callbacks import JSONLog, Progress, plot_log
-from ..counting import Counts
 from ..ema import take_average
+from ..counting import Counts
 from ..lora import Lora, add_lora, lora_file, lora_scale, lora_targets, remove_lora, save_lora, without_lora
 from ..pictures import ImagePrompt
 from ..pipeline import VideoPipeline, check_prompts
@@ -281,6 +281,8 @@ def _undone(pipe):
         raise
 
 # %% ../../nbs/methods/vader.ipynb #9bde96d5
+def _shown(callbacks): return (Progress(),) if callbacks is None else callbacks
+
 def _beside(pipe, reward):
     "The reward, on the pipeline's device"
     return reward.to(pipe.device) if hasattr(pipe, "device") else reward
@@ -304,8 +306,7 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
           **settings,  # num_inference_steps, guidance_scale, eta; None or absent: the model's own
          ) -> Run:
     "Align a video diffusion model with a reward: by back-propagation through its sampler (VADER), or by another method"
-    reward, prompts, bar = load_reward(reward), check_prompts(prompts), callbacks or (Progress(),)*(callbacks is None)
-    method = method or Vader()
+    reward, prompts, method, bar = load_reward(reward), check_prompts(prompts), method or Vader(), _shown(callbacks)
     check_worlds(pipe, _beside(pipe, reward), any_world)
     sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
     options = _options(pipe, reward, sampler, method, lora, savings)
