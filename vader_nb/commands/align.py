@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from ..console import check_least, given, option, out_folder, quiet, run_command
+from ..console import check_least, given, option, out_folder, quiet, run_command, typed_value
 from ..methods.recipes import Recipe, best_device, downloads_of, load_recipe, lora_of, method_of
 from ..methods.recipes import model_settings, preset, sampler_of, train_and_test, training_of
 from ..names import unknown

@@ -116,6 +116,7 @@ def dry_pipeline(r: Recipe):
     for net in pipe.networks.values(): net.to(getattr(torch, r.dtype))
     return pipe
 
+# %% ../../nbs/methods/rehearsal.ipynb #e88a2227
 def plan_text(pipe, reward,            # of the two above
               shape: StepShape,        # of a step
               limit: float | None = None,   # bytes to plan for; None: not known

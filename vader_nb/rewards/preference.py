@@ -138,7 +138,7 @@ def pickscore_reward(
     "PickScore (Kirstain et al., 2023), Eq. 7; raises FileNotFoundError or ValueError"
     if tokenizer is None: tokenizer = find_tokenizer(model, VIT_H)
     clip, scorer = _find_clip(model, "pickscore"), scorer_name("pickscore", model)
-    scale = clip.logit_scale.double().exp().item()
+    scale = clip.logit_scale.detach().double().exp()    # no item(): it may have no number
     return Reward(_preference(clip, tokenizer, None, resize, scale), name or scorer or "pickscore", [clip], scorer)
 
 # %% ../../nbs/rewards/preference.ipynb #f79576c8

@@ -194,6 +194,7 @@ def _check_masks(masks):
             f"got {[tuple(m.shape) for m in pair]}")
     return masks
 
+# %% ../../nbs/rewards/vjepa.ipynb #460795f1
 @real_inside()
 def _check_fits(masks, grid, b):
     "ValueError for masks that do not fit the video"

@@ -40,12 +40,17 @@ def _fake_like(t, dtype):
     new = torch.empty(t.shape, dtype=dtype if frozen and dtype else t.dtype)
     return nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
 
+def _tensors_of(net):
+    "Parameters, buffers, and tensors that are neither, such as VideoMAE's table of positions"
+    others = (v for m in net.modules() for v in vars(m).values() if isinstance(v, torch.Tensor))
+    return *net.parameters(), *net.buffers(), *others
+
 def fake_twin(net: nn.Module,                    # with weights, or on the meta device
               mode,                              # of `fake_mode`; or a device
               dtype: torch.dtype | None = None,  # of the frozen weights; None: as they are
              ) -> nn.Module:                     # of the same structure
     "A copy of a network without its numbers"
-    with mode: return copy.deepcopy(net, {id(t): _fake_like(t, dtype) for t in (*net.parameters(), *net.buffers())})
+    with mode: return copy.deepcopy(net, {id(t): _fake_like(t, dtype) for t in _tensors_of(net)})
 
 # %% ../../nbs/savings/footprint.ipynb #ba1fb5b3
 @dataclass(frozen=True)
