@@ -1,5 +1,5 @@
 "DDPO, Diffusion-DPO and DiffusionNFT in two processes are those in one: what is compared is compared with the whole batch"
-import json, os, socket, subprocess, sys
+import json, os, signal, socket, subprocess, sys
 import pytest
 from vader_nb.methods.ddpo import DDPO, ddpo_loss
 from vader_nb.methods.dpo import DPO, dpo_loss
@@ -37,6 +37,42 @@ def two(tmp_path_factory):
 def test_two_processes_are_one(two, name):
     assert two[0][name] == two[1][name]
     assert abs(two[0][name] - train(name)) < 1e-5 < abs(train(name, seed=1) - train(name))
+
+class Plug:
+    "Pulled after some updates: nothing is closed, nothing more is written"
+    def __init__(self, step): self.step = step
+    def after_step(self, state):
+        if state.step == self.step: os.kill(os.getpid(), signal.SIGKILL)
+
+def aligned(name, file=None, kill=0):
+    "The bytes of the LoRA after two batches with two updates each"
+    from toy import Toy
+    from vader_nb.lora import Lora, lora_parameters
+    from vader_nb.methods.vader import align
+    from vader_nb.savings.rollout import Savings
+    training, (_, method) = Training(batch_size=4, lr=.02, checkpoint=file, save_every=1), METHODS[name]
+    reward = as_reward(lambda frames, prompts: (frames.detach() > .6).float().mean((1, 2, 3, 4)))      # no derivative
+    run = align(Toy(), reward, PROMPTS, 4, method, Lora(2), Savings(updates_per_rollout=2), training, (Plug(kill),) if kill else (), **STEPS)
+    assert run.log[-1]['videos'] == run.log[-1]['queries'] > 0 and any(r['grad_norm'] for r in run.log)
+    return b''.join(p.detach().numpy().tobytes() for p in lora_parameters(run.pipe)), run.log[-1]
+
+@pytest.fixture(scope='module')
+def killed(tmp_path_factory):
+    "A folder with the checkpoints of runs that were killed in the middle of a batch"
+    folder = tmp_path_factory.mktemp('killed')
+    code = "import sys, test_methods as t; t.aligned(sys.argv[1], sys.argv[2], 3)"
+    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([os.path.dirname(__file__), os.getcwd()]))
+    codes = [subprocess.run([sys.executable, '-c', code, name, folder/f'{name}.pt'], env=env, timeout=300).returncode for name in METHODS]
+    assert codes == [-signal.SIGKILL]*len(METHODS)
+    return folder
+
+@pytest.mark.parametrize('name', METHODS)
+def test_killed_and_resumed_is_the_same_bytes(killed, name):
+    file = killed/f'{name}.pt'
+    assert file.exists()
+    (resumed, log), (whole, other) = aligned(name, file), aligned(name)
+    assert resumed == whole
+    assert {k: log[k] for k in ('videos', 'backwards')} == {k: other[k] for k in ('videos', 'backwards')}
 
 if __name__ == '__main__':
     result = {name: train(name) for name in METHODS}

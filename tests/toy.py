@@ -18,7 +18,7 @@ class Attend(nn.Module):
         self.to_q, self.to_v = nn.Linear(CHANNELS, CHANNELS), nn.Linear(CHANNELS, CHANNELS)
     def forward(self, x, t, embeds):
         h = x.movedim(1, -1) + embeds[:, 0, None, None, None]
-        return self.to_v(torch.tanh(self.to_q(h) + t/1000)).movedim(-1, 1)
+        return self.to_v(torch.tanh(self.to_q(h) + torch.as_tensor(t).reshape(-1, 1, 1, 1, 1)/1000)).movedim(-1, 1)
 
 class Toy(Networks):
     "Frames of 8x8 pixels; a video depends on its prompt, its noise, the scheduler, the guidance and the LoRA"

@@ -140,7 +140,8 @@ def plain(value,      # numbers, texts, functions, networks, dataclasses, and li
 # %% ../nbs/core/training.ipynb #d840b92f
 def model_facts(pipe) -> dict:  # of plain data
     "What of a base model, before it gets a LoRA, changes a training"
-    config = dict(getattr(pipe.scheduler, "config", {}))
+    given = dict(getattr(pipe.scheduler, "config", {}))
+    config = {k: v for k, v in given.items() if not k.startswith("_")}    # diffusers' own notes: their order changes
     left_out = "name", "defaults", "scheduler", "fit"      # what is done about memory changes no number
     mine = {k: v for k, v in vars(pipe).items() if k not in left_out and not isinstance(v, (FunctionType, MethodType))}
     return plain(mine) | dict(scheduler=f"{type(pipe.scheduler).__name__} with hash {hashed(plain(config))}")
