@@ -56,6 +56,14 @@ def test_long_line(project):
     exports(project, 'x = ' + '1'*117)
     assert gate.line_lengths(project) == ['core/add.ipynb: cell 4: a line of 121 characters, more than 120: x = ' + '1'*56 + '...']
 
+def test_unused_import(project):
+    module(project, 'import os, re\nfrom pathlib import Path as P\nprint(re)\n')
+    assert gate.unused_imports(project) == ['vader_nb.add: os is imported and not used', 'vader_nb.add: P is imported and not used']
+    module(project, 'from .add import os\nfrom vader_nb.add import P\nprint(os, P)\n', 'passed_on')
+    assert gate.unused_imports(project) == []
+    module(project, 'from .other import os\nfrom pathlib import P\nprint(os, P)\n', 'passed_on')
+    assert len(gate.unused_imports(project)) == 2
+
 @pytest.mark.parametrize('text', ['a = 1; b = 2', 'for a in b: a(); b()', '(a, b())', 'a() if b else c()', '[a(x) for x in b]', 'a == b', 'a and b()'])
 def test_dense(project, text):
     exports(project, f'def f(a, b, c):\n    "A text; with a semicolon"\n    {text}')

@@ -13,7 +13,8 @@ CELLS = [(name_of(p), i) for p in notebooks(ROOT) for i in net_cells(p)]
 @pytest.fixture(scope='module')
 def results(served, tmp_path_factory):
     "All of them, in one process; what it printed"
-    hub, home = Hub(served[0], mirror=served[1]).start(), tmp_path_factory.mktemp('home')
+    uploads, home = (tmp_path_factory.mktemp(n) for n in ('uploads', 'home'))
+    hub = Hub(served[0], uploads, served[1]).start()
     env = {k: v for k, v in os.environ.items() if k not in ('HF_HUB_CACHE', 'TRANSFORMERS_CACHE')} | hub.environment(home) | dict(IN_TEST='1')
     p = subprocess.run([sys.executable, Path(__file__).with_name('net_cells.py')], env=env, capture_output=True, text=True, timeout=1500)
     hub.stop()

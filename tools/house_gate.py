@@ -93,6 +93,24 @@ def line_lengths(root):
     return [f'{at}: a line of {len(l)} characters, more than {LINE}: {l.strip()[:60]}...' for at, code in exported_cells(root)
             for l in code.splitlines() if len(l) > LINE]
 
+def _from(m, node):
+    "The module of the project that an import of module `m` reads, as `trees` names it"
+    name = node.module or ''
+    if not node.level: return name.removeprefix('vader_nb.') if name.startswith('vader_nb.') else None
+    return '.'.join([*m.split('.')[:-node.level], *filter(None, [name])])
+
+def unused_imports(root):
+    "A module imports what it uses, or what others import from it"
+    all_trees = trees(root)
+    imports = {m: [n for n in ast.walk(t) if isinstance(n, (ast.Import, ast.ImportFrom))] for m, t in all_trees.items()}
+    passed_on = {(_from(m, n), a.name) for m, nodes in imports.items() for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names}
+    faults = []
+    for m, tree in all_trees.items():
+        names = dict.fromkeys((a.asname or a.name).split('.')[0] for n in imports[m] for a in n.names)
+        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        faults += [f'{title(m)}: {n} is imported and not used' for n in names if n not in used and (m, n) not in passed_on]
+    return faults
+
 
 # Density
 
@@ -187,7 +205,7 @@ def old_names(root):
         faults += [f'{at}: {old.strip()!r}: write {new}' for old, new in dict.fromkeys(found)]
     return faults
 
-CHECKS = [function_median, function_lines, module_lines, cell_lines, line_lengths, density, parameters, old_names]
+CHECKS = [function_median, function_lines, module_lines, cell_lines, line_lengths, unused_imports, density, parameters, old_names]
 
 def faults(root=ROOT): return [f for check in architecture_gate.CHECKS + CHECKS for f in check(root)]
 

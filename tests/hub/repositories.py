@@ -7,7 +7,7 @@ do not tell its loader is as published (the widths of HPS's towers, 16 heads of 
 import json, struct
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (CLIPConfig, CLIPModel, T5Config, T5EncoderModel, VideoMAEConfig, VideoMAEForVideoClassification, YolosConfig,
                           YolosForObjectDetection)
 from vader_nb import prompts
@@ -28,7 +28,6 @@ def _extra(folder, *names):
 
 def _half(folder):
     "The half-precision copy of each safetensors file, under diffusers' name"
-    from safetensors.torch import load_file
     for path in list(folder.rglob('*.safetensors')):
         save_file({k: v.half() for k, v in load_file(path).items()}, path.with_name(f'{path.stem}.fp16.safetensors'), {'format': 'pt'})
 
@@ -172,6 +171,15 @@ def write_openai_clip(folder):
     (folder/'preprocessor_config.json').write_text(json.dumps(dict(crop_size=32, size=32, image_mean=clip.CLIP_MEAN, image_std=clip.CLIP_STD)))
     _extra(folder, 'pytorch_model.bin', 'tf_model.h5', 'flax_model.msgpack')
 
+def write_clip_b(folder):
+    "ViT-B/32: a file of torch.save, with the buffers that old versions of transformers wrote, and no safetensors"
+    write_openai_clip(folder)
+    state = load_file(folder/'model.safetensors')
+    places = {f'{k.removesuffix("weight").rpartition(".position_embedding")[0]}.position_ids': torch.arange(len(v))[None]
+              for k, v in state.items() if k.endswith('position_embedding.weight')}
+    torch.save(state | places, folder/'pytorch_model.bin')
+    (folder/'model.safetensors').unlink()
+
 def write_laion_head(folder):
     torch.manual_seed(0)
     torch.save(aesthetic.AestheticHead(24, (16, 8, 8, 4)).state_dict(), folder/aesthetic.LAION_HEAD[1])
@@ -238,6 +246,7 @@ REPOSITORIES = {
     'stabilityai/stable-video-diffusion-img2vid-xt': write_svd_xt,
     'Wan-AI/Wan2.1-T2V-1.3B-Diffusers': write_wan,
     clip.OPENAI_CLIP: write_openai_clip,
+    'openai/clip-vit-base-patch32': write_clip_b,
     aesthetic.LAION_HEAD[0]: write_laion_head,
     preference.HPS_REPO: write_hps,
     preference.PICKSCORE: write_pickscore,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
+from ..video import atomic_path
 
 # %% ../../nbs/commands/eval.ipynb #ebbcb0e6
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _same_run(a, out, prompts):
     old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
     other = [k for k in now if old.get(k) != now[k]]
     if other: raise ValueError(f"{out} holds videos that were drawn with another {other[0]}: give another --out")
-    file.write_text(json.dumps(now, indent=1), encoding="utf-8")
+    with atomic_path(file) as tmp: tmp.write_text(json.dumps(now, indent=1), encoding="utf-8")
 
 # %% ../../nbs/commands/eval.ipynb #00240d9f
 def _file_names(prompts):
@@ -101,10 +102,9 @@ def _draw(a, pipe, prompts, folder):
     "A folder of videos; those that are there are not drawn again"
     from vader_nb.evaluate.folders import find_clips, write_frames
     from vader_nb.sampling import sample_videos
-    from vader_nb.video import check_out_dir
     names = _file_names(prompts)
-    check_out_dir(folder)
-    (folder/"prompts.json").write_text(json.dumps(dict(zip(names, prompts))), encoding="utf-8")
+    table = json.dumps(dict(zip(names, prompts)))
+    with atomic_path(folder/"prompts.json") as tmp: tmp.write_text(table, encoding="utf-8")
     for i in range(0, len(names), a.batch_size):
         left = [k for k in range(i, min(i + a.batch_size, len(names))) if not (folder/names[k]).is_dir()]
         if not left: continue

@@ -17,7 +17,6 @@ from typing import Callable, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from .by_name import direction, is_motion, load_measure, measure_names

@@ -16,10 +16,8 @@ from torch import Tensor
 from .amt import warp
 from .evalcrafter import flow_score, pair_errors, semantic_consistency
 from .stand_ins import background_lines, between_blocks, match_blocks, sharpness, subject_cutout
-from .vbench import (background_consistency, clip_embedder, dynamic_degree, imaging_quality,
+from .vbench import (background_consistency, dynamic_degree, imaging_quality,
                                       motion_smoothness, subject_consistency, temporal_flicker)
-from ..rewards.clip import load_clip
-from ..world import render
 
 # %% ../../nbs/evaluate/degradations.ipynb #ab9855bf
 def freeze(frames: Tensor, share: float) -> Tensor:

@@ -16,7 +16,6 @@ from typing import Callable
 import torch
 from tqdm.auto import tqdm
 
-from ..lora import folded
 from ..savings.memory import offload_graph, replaced
 from ..pictures import ImagePrompt, fit_image
 from ..rewards.core import Reward, as_reward, maximise, motion_reward, reads_pictures, reward_loss

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Callable
 
 import torch
+from fastcore.basics import patch
 
 from ..downloads import check_hub_id, fetched, push_folder
 from ..callbacks import JSONLog, Progress, plot_log
@@ -100,18 +101,18 @@ def _try_reward(pipe, reward, prompts, reward_frames, gradient=True):
         for p in () if sure else dict.fromkeys(prompts[1:]): reward(pixels, [p])
 
 # %% ../../nbs/methods/vader.ipynb #9af31af6
-def _check(self, pipe, prompts, savings, sampler):
+@patch
+def check(self: Vader, pipe, prompts, savings, sampler):
     "Refuse a K that there is not, and savings that the scheduler cannot do"
     K, T = self.grad_steps, sampler.num_inference_steps
     if isinstance(K, int) and not 1 <= K <= T: raise ValueError(
         f"grad_steps={K} with num_inference_steps={T}: K must be from 1 to the number of steps")
     rehearse(pipe, savings, K, **asdict(sampler))
 
-def _loss_fn(self, pipe, reward, savings, **settings):
+@patch
+def loss_fn(self: Vader, pipe, reward, savings, **settings):
     "The loss function of a run"
     return averaged(vader_loss(pipe, reward, self, rollout(pipe, savings), **settings), savings.draws)
-
-Vader.check, Vader.loss_fn = _check, _loss_fn
 
 # %% ../../nbs/methods/vader.ipynb #b3c7538b
 def check_alignment(pipe: VideoPipeline,  # base model
