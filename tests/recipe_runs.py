@@ -84,6 +84,7 @@ def main(folder, *names):
         print(f'\n@@{json.dumps(found | dict(toys=sorted({*TOYS}), seconds=round(time.process_time() - start, 1)))}', flush=True)
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell starts its background jobs with Ctrl-C ignored
     import matplotlib
     matplotlib.use('agg')
     TOYS = watch_toys()
