@@ -1,7 +1,7 @@
 "Every notebook is one test: its cells run in a fresh process by nbdev's rules."
 import os
 import pytest
-from tools.notebooks import label, spawn
+from tools.notebooks import fork, label, spawn
 
 if n := os.environ.get('PYTEST_XDIST_WORKER_COUNT'):  # two workers that both use all cores would wait for each other
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1)//int(n))))
@@ -18,8 +18,8 @@ class Notebook(pytest.File):
 
 class NotebookItem(pytest.Item):
     def runtest(self):
-        live = self.config.getoption('capture') == 'no'
-        passed, _, log = spawn(self.path, self.config.getoption('nb_flags').split(), live=live)
+        live, flags = self.config.getoption('capture') == 'no', self.config.getoption('nb_flags').split()
+        passed, _, log = spawn(self.path, flags, live=live) if live or flags else fork(self.path)
         if not passed: raise NotebookFailed(log)
 
     def repr_failure(self, excinfo):

@@ -99,10 +99,10 @@ def run_case(path, known=None):
     results = list(check(case))
     return results, None if results else 'its check compared nothing'
 
-def main():
+def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('dir', type=Path); p.add_argument('--known-only', action='store_true', help='forgive UNKNOWN cases')
-    a = p.parse_args()
+    a = p.parse_args(argv)
     if not a.dir.is_dir(): p.error(f'{a.dir} is not a folder')
     paths, failed, unknown, known = sorted(a.dir.glob('*.json')), 0, 0, checks()
     if not paths: p.error(f'{a.dir} holds no case (NAME.json)')

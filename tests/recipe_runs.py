@@ -31,7 +31,13 @@ def words_of(r, folder):
     "The options beside --recipe"
     dogs = ['--images', pictures(folder/'dogs', ('rex', 'fido')), '--test-images', pictures(folder/'others', ('lassie',))] if r.model == 'svd' else []
     less = [*(['--diversity-prompts', '0'] if r.diversity_prompts else []), *([] if r.recipe in WHOLE else ['--samples-every', '0'])]
-    return [*SMALL.split(), *sizes_of(r), *dogs, *less]
+    return [*SMALL.split(), *sizes_of(r), *(dogs or one_prompt(r, folder)), *less]
+
+def one_prompt(r, folder):
+    "A single test prompt, so that a single video is drawn before and after; some draw those of the recipe"
+    (folder/'one.txt').write_text('a dog runs along a beach\n', encoding='utf-8')
+    own = r.recipe in WHOLE or 'tiny' in r.model or 'action' in r.reward       # an action has to be one that the classifier knows
+    return [] if own else ['--test-prompts', folder/'one.txt']
 
 def sizes_of(r):
     "Those that a CPU can do; ViCLIP reads eight frames"

@@ -18,21 +18,28 @@ def aligned(free=None, monkeypatch=None, **changes):
 @pytest.fixture(scope='module')
 def plain(): return aligned()
 
+@pytest.fixture(scope='module')
+def need(plain):
+    "Bytes of a step without tricks, and those that a plan keeps free"
+    from vader_nb import load_reward
+    from vader_nb.savings.fitting import StepShape, dry_step
+    from vader_nb.savings.footprint import estimate
+    from vader_nb.savings.planner import Device
+    return estimate(dry_step(plain[2], load_reward('tiny-clip'), StepShape(4, 1, 4, 2)), (), 1, 4, 2).peak, Device(1.).reserve
+
 def test_elsewhere_nothing_is_planned(plain): assert plain[1] is None
 
 @pytest.mark.parametrize('share, some', [(4, False), (.75, True)])
-def test_the_plan_is_made_said_and_kept_to(plain, monkeypatch, capsys, share, some):
-    from vader_nb import load_reward
-    from vader_nb.savings.fitting import StepShape, find_fit
-    from vader_nb.savings.footprint import estimate
-    whole = find_fit(plain[2], load_reward('tiny-clip'), StepShape(4, 1, 4, 2), 2.**40)
-    need = estimate(whole.dry, (), *whole.args).peak
-    rewards, fit, pipe = aligned(share*need + whole.device.reserve, monkeypatch)
+def test_the_plan_is_made_said_and_kept_to(plain, need, monkeypatch, capsys, share, some):
+    rewards, fit, pipe = aligned(share*need[0] + need[1], monkeypatch)
     assert bool(fit.tricks) == some and str(fit) in capsys.readouterr().out
     assert rewards == pytest.approx(plain[0], rel=1e-4) and getattr(pipe, 'fit', None) is None
 
 def test_a_gpu_that_is_too_small_is_told_before_any_work(monkeypatch):
-    with pytest.raises(ValueError, match='nothing fits'): aligned(1e6, monkeypatch)
+    from vader_nb.methods.vader import Vader
+    from vader_nb.training import Training
+    one = dict(method=Vader(reward_frames=1), training=Training(batch_size=1))     # with fewer ways to shrink it
+    with pytest.raises(ValueError, match='nothing fits'): aligned(1e6, monkeypatch, **one)
 
 def test_out_of_memory_is_one_error_and_leaves_the_pipeline_as_it_was(monkeypatch):
     def full(*args): raise torch.OutOfMemoryError('Tried to allocate 2 GiB')

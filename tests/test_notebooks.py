@@ -1,9 +1,10 @@
 "The runner and the collector: what runs, what is stored, and that a failing cell is seen."
 import os, subprocess, sys
+from multiprocessing import forkserver
 from pathlib import Path
 import pytest
 from conftest import PRINTED, code, edit, notebook
-from tools.notebooks import ROOT, MAX_LINES, WIDGET, read, settings, spawn, stale, tidy, tidy_text
+from tools.notebooks import ROOT, MAX_LINES, WIDGET, fork, read, settings, spawn, stale, tidy, tidy_text
 
 
 FLAGS = settings()['tst_flags'].split()
@@ -92,3 +93,28 @@ def test_tidy():
     result = dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['1']})
     widget = dict(output_type='display_data', metadata={}, data={WIDGET: {}})
     assert tidy([{**PRINTED, 'name': 'stderr'}, widget, {**result, 'execution_count': 3}]) == [result]
+
+def test_a_fork_is_a_fresh_process(tmp_path):
+    "What a notebook leaves behind is not there for the next one"
+    first = code(f"""import json, os, sys
+print(os.environ["HF_HUB_OFFLINE"], "torch" in sys.modules, os.getpgid(0) == os.getpid(), os.getcwd() == {str(tmp_path)!r}, hasattr(json, "planted"))""")
+    path = notebook(tmp_path/'00_a.ipynb', first, code('json.planted = 1; assert 1 == 2, sys.stdin.read() + "no input"'))
+    for _ in range(2):
+        passed, _, log = fork(path)
+        assert not passed and 'cell 4 failed' in log and 'AssertionError: no input' in log
+    path = notebook(tmp_path/'00_b.ipynb', first, code('assert not hasattr(json, "planted") and os.environ["HF_HUB_OFFLINE"] == "1" and "torch" in sys.modules'),
+                    code(f'assert os.getpgid(0) == os.getpid() and os.getcwd() == {str(tmp_path)!r}'))
+    passed, _, log = fork(path)
+    assert passed, log
+
+def test_a_fork_takes_no_lock_of_another_thread_along():
+    fork(ROOT/'nbs'/'core'/'names.ipynb')
+    assert len(os.listdir(f'/proc/{forkserver._forkserver._forkserver_pid}/task')) == 1
+
+def test_a_fork_that_hangs_or_dies(tmp_path):
+    path = notebook(tmp_path/'00_a.ipynb', code('import subprocess\nsubprocess.run(["sleep", "60"])'))
+    passed, secs, log = fork(path, timeout=3)
+    assert not passed and secs < 20 and 'limit 3 s' in log
+    path = notebook(tmp_path/'00_a.ipynb', code('import os\nos.kill(os.getpid(), 9)'))
+    passed, _, log = fork(path)
+    assert not passed and 'killed by signal 9' in log
