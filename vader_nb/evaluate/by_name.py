@@ -116,12 +116,18 @@ MEASURES = dict(
 
 # %% ../../nbs/evaluate/by_name.ipynb #650d3ba7
 _match = partial(match_blocks, patch=5)
+
+@cache
+def _tiny_clip(): return clip_embedder(load_clip("tiny"))
+
 _TINY = {   # with stand-ins in place of networks
     "tiny-subject_consistency": Measure(lambda: partial(subject_consistency, embed=subject_cutout)),
     "tiny-background_consistency": Measure(lambda: partial(background_consistency, embed=background_lines)),
     "tiny-motion_smoothness": Measure(lambda: partial(motion_smoothness, between=partial(between_blocks, radius=2.))),
     "tiny-dynamic_degree": Measure(lambda: partial(dynamic_degree, flow=_match), better=0, motion=True),
     "tiny-imaging_quality": Measure(lambda: partial(imaging_quality, score=sharpness)),
+    "tiny-semantic_consistency": Measure(lambda: partial(semantic_consistency, embed=_tiny_clip())),
+    "tiny-whole_frame_face_consistency": Measure(lambda: partial(whole_frame_face_consistency, embed=_tiny_clip())),
     "tiny-warping_error": Measure(lambda: partial(warping_error, flow=_match, scale=1), better=-1),
     "tiny-flow_score": Measure(lambda: partial(flow_score, flow=_match), better=0, motion=True)}
 MEASURES |= _TINY

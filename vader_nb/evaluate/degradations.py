@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .amt import warp
-from .evalcrafter import flow_score, pair_errors, semantic_consistency
+from .evalcrafter import flow_score, pair_errors, semantic_consistency, whole_frame_face_consistency
 from .stand_ins import background_lines, between_blocks, match_blocks, sharpness, subject_cutout
 from .vbench import (background_consistency, dynamic_degree, imaging_quality,
                                       motion_smoothness, subject_consistency, temporal_flicker)
@@ -75,7 +75,7 @@ def _replay(values):
 
 def tiny_measures(
     frames: Tensor,        # pixels (B, F, 3, 32, 32) in [0, 1] of the tiny world
-    embed: Callable,       # images -> features, for semantic consistency
+    embed: Callable,       # images -> features, for the consistency of content
     radius: int = 7,       # of the block matching, in pixels
     patch: int = 5,        # height and width of its patches
 ) -> dict[str, Tensor]:    # name -> (B,)
@@ -88,5 +88,6 @@ def tiny_measures(
             "motion smoothness": motion_smoothness(frames, partial(between_blocks, radius=2.)),
             "imaging quality": imaging_quality(frames, sharpness), "temporal flicker": temporal_flicker(frames),
             "semantic consistency": semantic_consistency(frames, embed), "warping error": warped,
+            "whole-frame face consistency": whole_frame_face_consistency(frames, embed),
             "dynamic degree": dynamic_degree(frames, _replay(forward)),
             "flow score": flow_score(frames, _replay(forward))}
