@@ -130,6 +130,8 @@ _TINY = {   # with stand-ins in place of networks
     "tiny-whole_frame_face_consistency": Measure(lambda: partial(whole_frame_face_consistency, embed=_tiny_clip())),
     "tiny-warping_error": Measure(lambda: partial(warping_error, flow=_match, scale=1), better=-1),
     "tiny-flow_score": Measure(lambda: partial(flow_score, flow=_match), better=0, motion=True)}
+
+# %% ../../nbs/evaluate/by_name.ipynb #2f6a91bd
 MEASURES |= _TINY
 MOTION = "motion"       # the closed form that is shown where no other measure tells of motion
 SETS = dict(vbench=[n for n in MEASURES if n.startswith("vbench_")], tiny=[*_TINY, "vbench_temporal_flicker"],
