@@ -89,5 +89,4 @@ def tiny_measures(
             "imaging quality": imaging_quality(frames, sharpness), "temporal flicker": temporal_flicker(frames),
             "semantic consistency": semantic_consistency(frames, embed), "warping error": warped,
             "whole-frame face consistency": whole_frame_face_consistency(frames, embed),
-            "dynamic degree": dynamic_degree(frames, _replay(forward)),
-            "flow score": flow_score(frames, _replay(forward))}
+            "dynamic degree": dynamic_degree(frames, _replay(forward)), "flow score": flow_score(frames, _replay(forward))}
