@@ -237,7 +237,7 @@ def test_widget_in_a_browser(study, videos, tmp_path):
     cells = [dict(cell_type='code', id='c', metadata={}, source=cell, outputs=[], execution_count=None)]
     (tmp_path/'s.ipynb').write_text(json.dumps(dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='python3')), nbformat=4, nbformat_minor=5)))
     env = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    command = [os.environ.get('JUPYTER_LAB', 'jupyter-lab'), '--no-browser', '--allow-root', '--ip=127.0.0.1', '--port=9561', '--IdentityProvider.token=', f'--notebook-dir={tmp_path}']
+    command = [os.environ.get('JUPYTER_LAB', 'jupyter-lab'), '--no-browser', '--allow-root', '--ip=127.0.0.1', '--port=9561', '--IdentityProvider.token=', '--LabApp.expose_app_in_browser=True', f'--notebook-dir={tmp_path}']
     server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     buttons = 'return [...document.querySelectorAll("button.jupyter-button")].map(b => b.textContent.trim())'
     press = 'const b = [...document.querySelectorAll("button.jupyter-button")].find(b => b.textContent.trim() === arguments[0] && !b.disabled); if (b) b.click(); return !!b'
@@ -252,11 +252,9 @@ def test_widget_in_a_browser(study, videos, tmp_path):
         with window(tmp_path, (1280, 1000), 9554) as page:
             for start in (0, 4):
                 page.open('http://127.0.0.1:9561/lab/tree/s.ipynb?reset')
-                until(lambda: page.run('return !!document.querySelector(".jp-Cell .cm-content") && !!document.querySelector(".jp-Toolbar-kernelName")'), 180)
+                until(lambda: page.run('return !!window.jupyterapp && !!document.querySelector(".jp-CodeCell")'), 180)
                 until(lambda: page.run('return (document.querySelector(".jp-Notebook-ExecutionIndicator") || {dataset: {}}).dataset.status') == 'idle', 180)
-                page.click('.jp-Cell .cm-content')
-                page._ask('/actions', dict(actions=[dict(type='key', id='keys', actions=[
-                    dict(type='keyDown', value='\ue008'), dict(type='keyDown', value='\ue007'), dict(type='keyUp', value='\ue007'), dict(type='keyUp', value='\ue008')])]))
+                page.run('jupyterapp.commands.execute("notebook:run-all-cells")')
                 until(lambda: f'{start}/8' in page.run(count), 180)
                 page.picture(f'widget-{start}.png')
                 for i in range(4):

@@ -72,7 +72,6 @@ def _replay(values):
         now, left[:] = left[:len(first)], left[len(first):]
         return torch.stack(now)
     return say
-
 def tiny_measures(
     frames: Tensor,        # pixels (B, F, 3, 32, 32) in [0, 1] of the tiny world
     embed: Callable,       # images -> features, for the consistency of content
@@ -89,4 +88,5 @@ def tiny_measures(
             "imaging quality": imaging_quality(frames, sharpness), "temporal flicker": temporal_flicker(frames),
             "semantic consistency": semantic_consistency(frames, embed), "warping error": warped,
             "whole-frame face consistency": whole_frame_face_consistency(frames, embed),
-            "dynamic degree": dynamic_degree(frames, _replay(forward)), "flow score": flow_score(frames, _replay(forward))}
+            "dynamic degree": dynamic_degree(frames, _replay(forward)),
+            "flow score": flow_score(frames, _replay(forward))}
