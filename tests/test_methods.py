@@ -38,23 +38,46 @@ def test_two_processes_are_one(two, name):
     assert two[0][name] == two[1][name]
     assert abs(two[0][name] - train(name)) < 1e-5 < abs(train(name, seed=1) - train(name))
 
+@pytest.mark.parametrize('name', METHODS)
+def test_two_processes_are_one_through_align(two, name):
+    one, other = lora_values(name), lora_values(name, seed=1)
+    for values in two: assert abs(one - values[f'align {name}']).max() < 1e-4 < abs(one - other).max()
+    assert two[0][f'align {name}'] == two[1][f'align {name}']
+    assert two[0][f'queries {name}'] == aligned(name)[1].log[-1]['queries']
+
+@pytest.mark.parametrize('name', METHODS)
+def test_an_average_of_the_weights_changes_no_training(tmp_path, name):
+    from vader_nb.ema import Ema
+    from vader_nb.lora import lora_parameters
+    plain, (average, run) = aligned(name)[0], aligned(name, more=(Ema(.5),))
+    assert average != plain
+    with run.ema.lifted(): assert b''.join(p.detach().numpy().tobytes() for p in lora_parameters(run.pipe)) == plain
+    aligned(name, tmp_path/'a.pt', steps=2, more=(Ema(.5),))
+    assert aligned(name, tmp_path/'a.pt', more=(Ema(.5),))[0] == average
+
 class Plug:
     "Pulled after some updates: nothing is closed, nothing more is written"
     def __init__(self, step): self.step = step
     def after_step(self, state):
         if state.step == self.step: os.kill(os.getpid(), signal.SIGKILL)
 
-def aligned(name, file=None, kill=0):
-    "The bytes of the LoRA after two batches with two updates each"
+def aligned(name, file=None, kill=0, seed=0, steps=4, more=()):
+    "The run, and the bytes of the LoRA, after two batches with two updates each"
     from toy import Toy
     from vader_nb.lora import Lora, lora_parameters
     from vader_nb.methods.vader import align
     from vader_nb.savings.rollout import Savings
-    training, (_, method) = Training(batch_size=4, lr=.02, checkpoint=file, save_every=1), METHODS[name]
+    training, (_, method) = Training(batch_size=4, lr=.02, seed=seed, checkpoint=file, save_every=1), METHODS[name]
     reward = as_reward(lambda frames, prompts: (frames.detach() > .6).float().mean((1, 2, 3, 4)))      # no derivative
-    run = align(Toy(), reward, PROMPTS, 4, method, Lora(2), Savings(updates_per_rollout=2), training, (Plug(kill),) if kill else (), **STEPS)
+    callbacks = (*more, Plug(kill)) if kill else more
+    run = align(Toy(), reward, PROMPTS, steps, method, Lora(2), Savings(updates_per_rollout=2), training, callbacks, **STEPS)
     assert run.log[-1]['videos'] == run.log[-1]['queries'] > 0 and any(r['grad_norm'] for r in run.log)
-    return b''.join(p.detach().numpy().tobytes() for p in lora_parameters(run.pipe)), run.log[-1]
+    return b''.join(p.detach().numpy().tobytes() for p in lora_parameters(run.pipe)), run
+
+def lora_values(name, **kw):
+    "The LoRA after the same, as numbers"
+    import numpy as np
+    return np.frombuffer(aligned(name, **kw)[0], np.float32)
 
 @pytest.fixture(scope='module')
 def killed(tmp_path_factory):
@@ -70,10 +93,14 @@ def killed(tmp_path_factory):
 def test_killed_and_resumed_is_the_same_bytes(killed, name):
     file = killed/f'{name}.pt'
     assert file.exists()
-    (resumed, log), (whole, other) = aligned(name, file), aligned(name)
+    (resumed, a), (whole, b) = aligned(name, file), aligned(name)
     assert resumed == whole
+    log, other = a.log[-1], b.log[-1]
     assert {k: log[k] for k in ('videos', 'backwards')} == {k: other[k] for k in ('videos', 'backwards')}
 
 if __name__ == '__main__':
     result = {name: train(name) for name in METHODS}
+    for name in METHODS:
+        result[f'align {name}'] = lora_values(name).tolist()
+        result[f'queries {name}'] = aligned(name)[1].log[-1]['queries']
     with open(sys.argv[1], 'w') as f: json.dump(result, f)
