@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RaceOptions', 'race_legs', 'report_text', 'race_methods', 'vader_race']
 
-# %% ../../nbs/commands/race.ipynb #e0a82c3a
+# %% ../../nbs/commands/race.ipynb #3c441981
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -14,17 +14,17 @@ import matplotlib.pyplot as plt
 import torch
 
 from ..console import check_least, option, out_folder, run_command
-from ..evaluate.contest import OPPONENTS, Contest, Leg, leg_file, train_leg
+from ..evaluate.contest import OPPONENTS, Contest, Leg, train_leg
 from ..evaluate.standings import (best_rates, cost_table, plot_contest, read_legs, results, reward_table,
                                          side_table, sweep_table)
 from ..names import unknown
 from ..rewards.load import load_reward
 from ..video import atomic_path
 
-# %% ../../nbs/commands/race.ipynb #2a82c805
+# %% ../../nbs/commands/race.ipynb #bcba8ce9
 @dataclass(frozen=True)
 class RaceOptions:
-    "Race VADER against methods that see only scores, on the tiny model. Go on by the same command, also with more queries or seeds."
+    "Race VADER against methods that see only scores, on the tiny model. The same command goes on, also to more queries."
     out: str = option("race", "folder for a file of each leg, tables and plots; what is in it is not done again")
     rewards: str = option("tiny-aesthetic; tiny-action", "what to climb, one contest for each, separated by ;")
     opponents: str = option("", "who takes part, separated by commas", none="all")
@@ -40,7 +40,7 @@ class RaceOptions:
     threads: int = option(1, "of torch; with one, processor time is the time on a quiet machine")
     debug: bool = option(False, "show the traceback of an error")
 
-# %% ../../nbs/commands/race.ipynb #71802572
+# %% ../../nbs/commands/race.ipynb #9db2dd7c
 def race_legs(names: list[str],   # opponents
               lrs: list[float],   # of the sweep
               seeds: int,         # trainings with the best rate
@@ -58,7 +58,7 @@ def _entered(text):
         if n not in OPPONENTS: raise unknown("opponent", n, OPPONENTS)
     return [[n for n in given if n != "base" and ("official" in n) == late] for late in (False, True)]
 
-# %% ../../nbs/commands/race.ipynb #b77dd3ab
+# %% ../../nbs/commands/race.ipynb #408cf445
 def _contests(a):
     "A contest for each reward; refuses impossible options before any work"
     check_least(a, seeds=1, threads=1, diversity_prompts=0)
@@ -84,10 +84,11 @@ def _all_legs(a, out, contests, groups, lrs):
             rates = lambda: best_rates(read_legs(out, c), a.queries)
             for leg in race_legs(names, lrs, a.seeds, rates): yield c, leg
 
-# %% ../../nbs/commands/race.ipynb #4808a2a5
+# %% ../../nbs/commands/race.ipynb #019e26d8
 def _told(c, leg, found, queries):
     "A line about a leg"
-    who = f"{c.reward}: {leg.opponent}" + (f", learning rate {leg.lr:g}, seed {leg.seed}" if leg.opponent != "base" else "")
+    how = f", learning rate {leg.lr:g}, seed {leg.seed}" if leg.opponent != "base" else ""
+    who = f"{c.reward}: {leg.opponent}{how}"
     if not found["points"]: return f"{who}: {found['failed']}"
     p = found["points"][-1]
     held = f"{p['train']['reward']:.3f} on training prompts, {p['test']['reward']:.3f} held out"
@@ -98,11 +99,11 @@ def _run(a, out, contests, groups, lrs):
     end = time() + 60*a.minutes if a.minutes is not None else float("inf")
     for c, leg in _all_legs(a, out, contests, groups, lrs):
         if time() > end:
-            print(f"no time left: the same command goes on with {leg.opponent}, learning rate {leg.lr:g}, seed {leg.seed}")
+            print(f"no time left; the same command goes on with {leg}")
             return
         print(_told(c, leg, train_leg(out, c, leg, a.queries), a.queries), flush=True)
 
-# %% ../../nbs/commands/race.ipynb #dcf32fe7
+# %% ../../nbs/commands/race.ipynb #62f8308e
 def report_text(legs: list[dict],   # of `read_legs`
                 contest: Contest,   # of which
                 queries: int,       # of the reward
@@ -127,7 +128,7 @@ def _save_plot(file, found, queries):
     with atomic_path(file) as tmp: fig.savefig(tmp, format="png")
     plt.close(fig)
 
-# %% ../../nbs/commands/race.ipynb #6dfaeb74
+# %% ../../nbs/commands/race.ipynb #ac351252
 def race_methods(a: RaceOptions):   # of the command
     "The work of `vader_race`"
     contests, groups, lrs = _contests(a), _entered(a.opponents), _rates(a.lrs)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPPONENTS', 'Opponent', 'Contest', 'Leg', 'leg_config', 'leg_file', 'read_leg', 'CPUClock', 'train_leg']
 
-# %% ../../nbs/evaluate/contest.ipynb #cf71fb31
+# %% ../../nbs/evaluate/contest.ipynb #f9762f47
 import json, re
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -27,7 +27,7 @@ from ..savings.rollout import EXACT, NONE, Savings
 from ..training import Training, check_count, hashed, plain
 from ..video import atomic_path
 
-# %% ../../nbs/evaluate/contest.ipynb #9c38371b
+# %% ../../nbs/evaluate/contest.ipynb #157a4660
 @dataclass(frozen=True)
 class Opponent:
     "A method as it takes part in a contest"
@@ -36,7 +36,8 @@ class Opponent:
     queries: int = 16           # of the reward, from one batch to the next
     savings: Savings = NONE     # with the number of updates on a batch
 
-_GROUPS, _TWICE = dict(videos_per_prompt=4, buffer_size=16, min_count=4, reward_frames=4), Savings(updates_per_rollout=2)
+_GROUPS = dict(videos_per_prompt=4, buffer_size=16, min_count=4, reward_frames=4)
+_TWICE = Savings(updates_per_rollout=2)
 OPPONENTS = {
     "base": Opponent(None),
     "VADER": Opponent(Vader(anchor=0.), queries=4),
@@ -49,7 +50,7 @@ OPPONENTS = {
     "DDPO official": Opponent(DDPO(**_GROUPS, minibatches=2, batch_ratio=True), savings=_TWICE),
     "DPO official": Opponent(DPO(reward_frames=4, official_pairs=True, official_dims=True), 8, savings=_TWICE)}
 
-# %% ../../nbs/evaluate/contest.ipynb #c9521b56
+# %% ../../nbs/evaluate/contest.ipynb #77ebf314
 @dataclass(frozen=True)
 class Contest:
     "What all legs of a contest share"
@@ -70,7 +71,7 @@ class Contest:
         "Training prompts, and held-out ones"
         return [sample_prompts(load_prompts("tiny", k), getattr(self, k)) for k in ("train", "test")]
 
-# %% ../../nbs/evaluate/contest.ipynb #583799d9
+# %% ../../nbs/evaluate/contest.ipynb #994ef1c7
 @dataclass(frozen=True)
 class Leg:
     "A training of a contest"
@@ -90,7 +91,7 @@ def _without_code(data):
     "Plain data in which functions are named, without the hash of their code: it differs between versions of Python"
     return json.loads(re.sub(r" with hash \w+", "", json.dumps(plain(data))))
 
-# %% ../../nbs/evaluate/contest.ipynb #589d1929
+# %% ../../nbs/evaluate/contest.ipynb #fd93f256
 def leg_config(contest: Contest,  # of which
                leg: Leg,          # one training
               ) -> dict:          # plain data
@@ -115,7 +116,7 @@ def _write(file, found):
     "Whole or not at all"
     with atomic_path(file) as tmp: Path(tmp).write_text(json.dumps(found) + "\n", encoding="utf-8")
 
-# %% ../../nbs/evaluate/contest.ipynb #79ed0cdb
+# %% ../../nbs/evaluate/contest.ipynb #ae48c4b2
 class CPUClock:
     "A callback: the processor's seconds of a training, kept in its checkpoint"
     def __init__(self): self.seconds = 0.
@@ -133,7 +134,7 @@ def _digits(value):
     if isinstance(value, dict): return {k: _digits(v) for k, v in value.items()}
     return [_digits(v) for v in value] if isinstance(value, list) else value
 
-# %% ../../nbs/evaluate/contest.ipynb #b0f28689
+# %% ../../nbs/evaluate/contest.ipynb #ffa75e8a
 def _judged(pipe, reward, c):
     "Reward on the training prompts; reward, oracles and diversity on those held out"
     (train, test), settings = c.prompts(), asdict(c.sampler)
@@ -149,7 +150,7 @@ def _trained(c, leg, queries, checkpoint, clock):
     return align(load_pipeline(c.model), c.reward, c.prompts()[0], updates, o.method, Lora(c.rank), o.savings, training,
                  (clock,), **asdict(c.sampler))
 
-# %% ../../nbs/evaluate/contest.ipynb #54bcfbdc
+# %% ../../nbs/evaluate/contest.ipynb #45bac70e
 _LOGGED = "queries", "forwards", "backwards", "reward"
 
 def _go_on(found, c, leg, queries, checkpoint):
@@ -166,12 +167,12 @@ def _base(found, c):
     nothing = dict.fromkeys((*_LOGGED[:3], "updates", "seconds"), 0)
     found["points"] = [nothing | _judged(load_pipeline(c.model), load_reward(c.reward), c)]
 
-# %% ../../nbs/evaluate/contest.ipynb #1cb66837
+# %% ../../nbs/evaluate/contest.ipynb #b646de12
 def train_leg(folder: str | Path,  # for the legs' files; checkpoints are in `checkpoints` below it
               contest: Contest,    # of which
               leg: Leg,            # one training
               queries: int,        # of the reward, in all; a multiple of `contest.every`
-             ) -> dict:            # leg, config, log (see `_LOGGED`), points: what was spent and judged at each evaluation
+             ) -> dict:            # leg, config, log (`_LOGGED`), points: what was spent and judged at each evaluation
     "Train and judge a leg up to a number of queries; what is in its file already is not done again"
     file = leg_file(folder, contest, leg)
     found = read_leg(file) or dict(asdict(leg), config=leg_config(contest, leg), log=[], points=[])

@@ -6,7 +6,7 @@
 __all__ = ['AXES', 'read_legs', 'point_at', 'swept', 'best_rates', 'sweep_table', 'Result', 'results', 'gain_in_errors',
            'reward_table', 'side_table', 'cost_table', 'leg_curve', 'plot_contest']
 
-# %% ../../nbs/evaluate/standings.ipynb #aeb750f0
+# %% ../../nbs/evaluate/standings.ipynb #2b3c1787
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from .contest import OPPONENTS, Contest, read_leg
 from .measures import format_table
 from ..training import plain
 
-# %% ../../nbs/evaluate/standings.ipynb #2dab2ee5
+# %% ../../nbs/evaluate/standings.ipynb #3a0f13e0
 def read_legs(folder: str | Path,  # of `train_leg`
               contest: Contest,    # of which
              ) -> list[dict]:      # what `train_leg` wrote
@@ -25,8 +25,9 @@ def read_legs(folder: str | Path,  # of `train_leg`
     found = [read_leg(f) for f in sorted(Path(folder).glob("*.json"))]
     legs = [f for f in found if f.get("config", {}).get("contest") == plain(contest)]
     weights = {f["config"]["weights"] for f in legs}
-    if len(weights) > 1: raise ValueError(f"{folder} holds legs of the same contest with {len(weights)} versions of the "
-                                          "weights: they cannot be compared, so give each version its own folder")
+    if len(weights) > 1: raise ValueError(
+        f"{folder} holds legs of the same contest with {len(weights)} versions of the weights: they cannot be compared, "
+        "so give each version its own folder")
     return legs
 
 def point_at(found: dict,    # a leg
@@ -35,7 +36,7 @@ def point_at(found: dict,    # a leg
     "The evaluation after a number of queries, if there is one"
     return next((p for p in found["points"] if p["queries"] == queries), None)
 
-# %% ../../nbs/evaluate/standings.ipynb #13b44ed3
+# %% ../../nbs/evaluate/standings.ipynb #44f1b1ea
 def swept(legs: list[dict],  # of `read_legs`
           queries: int,      # of the reward
          ) -> dict:          # opponent -> learning rate -> reward on the training prompts
@@ -60,7 +61,7 @@ def sweep_table(legs, queries):
     rows = [(n, *(cell(found[n], lr) for lr in rates)) for n in OPPONENTS if n in found]
     return format_table([("reward on training prompts", *(f"{lr:g}" for lr in rates)), *rows])
 
-# %% ../../nbs/evaluate/standings.ipynb #63309d21
+# %% ../../nbs/evaluate/standings.ipynb #9e529e03
 class Result(NamedTuple):
     "An opponent with its best learning rate"
     lr: float
@@ -85,7 +86,7 @@ def results(legs: list[dict],  # of `read_legs`
         if both: found[n] = Result(both[0][0]["lr"], [p for _, p in both], [f for f, _ in both])
     return found
 
-# %% ../../nbs/evaluate/standings.ipynb #daf21b43
+# %% ../../nbs/evaluate/standings.ipynb #54c0a01a
 _HELD, _SEEN = (lambda p: p["test"]["reward"]), (lambda p: p["train"]["reward"])
 
 def _with_error(result, get):
@@ -110,7 +111,7 @@ def reward_table(found: dict):    # of `results`
     head = "", "learning rate", "seeds", "training prompts", "held out", "gain held out, in errors"
     return format_table([head, *(row(n, r) for n, r in found.items())])
 
-# %% ../../nbs/evaluate/standings.ipynb #3ec4d134
+# %% ../../nbs/evaluate/standings.ipynb #e7892c13
 def side_table(found: dict):    # of `results`
     "What the reward does not see: oracles and diversity on held-out prompts"
     names = list(next(iter(found.values())).points[0]["test"]["accuracy"])
@@ -128,7 +129,7 @@ def cost_table(found: dict):    # of `results`
     rows = [(n, *(f"{r.mean(lambda p: p[k]):.0f}" for k in _SPENT)) for n, r in found.items() if n != "base"]
     return format_table([("", *_SPENT[:-1], "processor seconds"), *rows])
 
-# %% ../../nbs/evaluate/standings.ipynb #5cb88fcd
+# %% ../../nbs/evaluate/standings.ipynb #c6bad630
 AXES = dict(queries="reward queries", evaluations="denoiser evaluations", seconds="processor seconds")
 
 def leg_curve(found: dict,      # a leg
@@ -138,7 +139,8 @@ def leg_curve(found: dict,      # a leg
     "The reward of the training batches over what was spent"
     rows, rate = [r for r in found["log"] if r[0] <= queries], point_at(found, queries)["seconds"]/queries
     parts = {}
-    for q, forwards, backwards, reward in rows: parts.setdefault(-(-q//window), []).append((q, forwards + backwards, reward))
+    for q, forwards, backwards, reward in rows:
+        parts.setdefault(-(-q//window), []).append((q, forwards + backwards, reward))
     return [(p[-1][0], p[-1][1], p[-1][0]*rate, fmean(r for *_, r in p)) for p in parts.values()]
 
 def _draw(axes, name, result, queries, colour):
@@ -150,7 +152,7 @@ def _draw(axes, name, result, queries, colour):
         ax.plot(xs, [fmean(y) for y in ys], color=colour, ls="--" if "official" in name else "-", label=name)
         ax.fill_between(xs, [min(y) for y in ys], [max(y) for y in ys], color=colour, alpha=.15, lw=0)
 
-# %% ../../nbs/evaluate/standings.ipynb #c5445b33
+# %% ../../nbs/evaluate/standings.ipynb #aaac7408
 def plot_contest(found: dict,    # of `results`
                  queries: int,   # of the reward
                 ):               # a figure
