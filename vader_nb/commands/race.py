@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RaceOptions', 'race_legs', 'report_text', 'race_methods', 'vader_race']
 
-# %% ../../nbs/commands/race.ipynb #3c441981
+# %% ../../nbs/commands/race.ipynb #7cd85dd4
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -15,16 +15,16 @@ import torch
 
 from ..console import check_least, option, out_folder, run_command
 from ..evaluate.contest import OPPONENTS, Contest, Leg, train_leg
-from ..evaluate.standings import (best_rates, cost_table, plot_contest, read_legs, results, reward_table,
-                                         side_table, sweep_table)
+from ..evaluate.standings import (best_rates, claim_table, cost_table, factor_table, plot_contest, read_legs,
+                                         results, reward_table, side_table, sweep_table)
 from ..names import unknown
 from ..rewards.load import load_reward
 from ..video import atomic_path
 
-# %% ../../nbs/commands/race.ipynb #bcba8ce9
+# %% ../../nbs/commands/race.ipynb #f04d9dd6
 @dataclass(frozen=True)
 class RaceOptions:
-    "Race VADER against methods that see only scores, on the tiny model. The same command goes on, also to more queries."
+    "Race VADER against methods that see only scores, on the tiny model. The same command goes on, or to more queries."
     out: str = option("race", "folder for a file of each leg, tables and plots; what is in it is not done again")
     rewards: str = option("tiny-aesthetic; tiny-action", "what to climb, one contest for each, separated by ;")
     opponents: str = option("", "who takes part, separated by commas", none="all")
@@ -40,7 +40,7 @@ class RaceOptions:
     threads: int = option(1, "of torch; with one, processor time is the time on a quiet machine")
     debug: bool = option(False, "show the traceback of an error")
 
-# %% ../../nbs/commands/race.ipynb #9db2dd7c
+# %% ../../nbs/commands/race.ipynb #1cb959bb
 def race_legs(names: list[str],   # opponents
               lrs: list[float],   # of the sweep
               seeds: int,         # trainings with the best rate
@@ -58,7 +58,7 @@ def _entered(text):
         if n not in OPPONENTS: raise unknown("opponent", n, OPPONENTS)
     return [[n for n in given if n != "base" and ("official" in n) == late] for late in (False, True)]
 
-# %% ../../nbs/commands/race.ipynb #408cf445
+# %% ../../nbs/commands/race.ipynb #ac6bee2a
 def _contests(a):
     "A contest for each reward; refuses impossible options before any work"
     check_least(a, seeds=1, threads=1, diversity_prompts=0)
@@ -84,7 +84,7 @@ def _all_legs(a, out, contests, groups, lrs):
             rates = lambda: best_rates(read_legs(out, c), a.queries)
             for leg in race_legs(names, lrs, a.seeds, rates): yield c, leg
 
-# %% ../../nbs/commands/race.ipynb #019e26d8
+# %% ../../nbs/commands/race.ipynb #64269a69
 def _told(c, leg, found, queries):
     "A line about a leg"
     how = f", learning rate {leg.lr:g}, seed {leg.seed}" if leg.opponent != "base" else ""
@@ -103,14 +103,15 @@ def _run(a, out, contests, groups, lrs):
             return
         print(_told(c, leg, train_leg(out, c, leg, a.queries), a.queries), flush=True)
 
-# %% ../../nbs/commands/race.ipynb #62f8308e
+# %% ../../nbs/commands/race.ipynb #0123c98f
 def report_text(legs: list[dict],   # of `read_legs`
                 contest: Contest,   # of which
                 queries: int,       # of the reward
                ) -> str:            # markdown
     "All tables of a contest"
     found = results(legs, queries)
-    tables = reward_table(found), side_table(found), cost_table(found), sweep_table(legs, queries)
+    tables = [reward_table(found), claim_table(found), side_table(found), cost_table(found), sweep_table(legs, queries)]
+    if "VADER" in found: tables.append(factor_table(found, queries))
     return "\n\n".join([f"## {contest.reward}, {queries} queries", *map(str, tables)])
 
 def _report(a, out, contests):
@@ -128,7 +129,7 @@ def _save_plot(file, found, queries):
     with atomic_path(file) as tmp: fig.savefig(tmp, format="png")
     plt.close(fig)
 
-# %% ../../nbs/commands/race.ipynb #ac351252
+# %% ../../nbs/commands/race.ipynb #1b997cac
 def race_methods(a: RaceOptions):   # of the command
     "The work of `vader_race`"
     contests, groups, lrs = _contests(a), _entered(a.opponents), _rates(a.lrs)
