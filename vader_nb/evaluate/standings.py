@@ -168,7 +168,8 @@ def plot_contest(found: dict,    # of `results`
 
 # %% ../../nbs/evaluate/standings.ipynb #026da904
 CLAIMS = (("VADER", "DDPO"), ("VADER", "DDPO on-policy"), ("VADER", "DPO"), ("VADER", "DPO on-policy"),
-          ("VADER", "NFT"), ("DPO", "DDPO"), ("DDPO", "base"), ("DPO", "base"), ("DDPO official", "base"), ("DPO official", "base"))
+          ("VADER", "NFT"), ("DPO", "DDPO"), ("DDPO", "base"), ("DPO", "base"),
+          ("DDPO official", "base"), ("DPO official", "base"))
 
 def difference(above: Result,   # an opponent
                below: Result,   # another one, or the base model
