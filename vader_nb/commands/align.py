@@ -38,6 +38,8 @@ class AlignOptions(Recipe):
     out: str = option("out", "folder of the results; an interrupted run is continued", "output")
     eval_batch_size: int | None = option(None, "videos at a time in evaluation", "output", "a micro-batch")
     diversity_seeds: int = option(6, "videos of each of them", "output")
+    pictures: int = option(4, "held-out prompts drawn before and after, 0: none", "output")
+    measure: bool = option(False, "memory and seconds of a step, into measured.json", "output")
     checkpoint: str | None = option(None, "file to resume from and save to", "output", "in --out, removed at the end")
     tensorboard: bool = option(False, "also write a TensorBoard log", "output")
     dry_run: bool = option(False, "say what would be downloaded and planned, and stop", "output")
@@ -90,11 +92,11 @@ def _prompts_of(a):
     "Training prompts, the prompts to evaluate on (name -> list), and those to show"
     from vader_nb.prompts import sample_prompts
     check_least(a, eval_batch_size=1, eval_train=0, eval_test=0, diversity_prompts=0, diversity_seeds=2,
-                samples_every=0, chunks=1)
+                samples_every=0, chunks=1, pictures=0)
     train, test = train_and_test(a, a.n_train, a.seed)
     few = lambda prompts, n: sample_prompts(prompts, min(n, len(prompts)), a.seed) if n else []
     groups = dict(train=few(train, a.eval_train), held_out=few(test, a.eval_test))
-    return train, {k: v for k, v in groups.items() if v}, test[:4]
+    return train, {k: v for k, v in groups.items() if v}, test[:a.pictures]
 
 # %% ../../nbs/commands/align.ipynb #11cb6e17
 class Tell:
@@ -119,7 +121,7 @@ def _callbacks(a, pipe, out, shown, draw):
     ema, scale = _ema_of(a), min(2, 16/pipe.latent_shape[-2])
     if ema: calls.append(ema)
     look = _look(a, pipe, shown, draw, ema)
-    if a.samples_every: calls.append(Samples(look, a.samples_every, out/"samples", texts_of(shown), scale))
+    if a.samples_every and shown: calls.append(Samples(look, a.samples_every, out/"samples", texts_of(shown), scale))
     return tuple(calls)
 
 # %% ../../nbs/commands/align.ipynb #dd5a9668
@@ -129,13 +131,13 @@ def _drawing(a):
     from vader_nb.sampling import sample_videos
     return long_sampler(a.chunks) if (a.chunks or 1) > 1 else sample_videos
 
-def _run_align(a, groups, pipe, reward, train, shown, out):
+def _run_align(a, groups, pipe, reward, train, calls):
     "Train, or go on with what an interrupted run left"
     from vader_nb.methods.recipes import align_long
     from vader_nb.methods.vader import align
     checkpoint = Path(groups["training"].checkpoint)
     if checkpoint.exists(): print(f"going on from {checkpoint}")
-    options = dict(callbacks=_callbacks(a, pipe, out, shown, _drawing(a)), any_world=a.any_world, **sampler_of(a))
+    options = dict(callbacks=calls, any_world=a.any_world, **sampler_of(a))
     if (a.chunks or 1) > 1: return align_long(pipe, reward, train, a.train_steps, a.chunks, groups, **options)
     return align(pipe, reward, train, a.train_steps, **groups, **options)
 
@@ -207,7 +209,7 @@ def _write_results(a, run, before, after, out):
     settings = used(a, run.pipe)
     results = dict(options=asdict(a), settings=settings, **cost, before=as_dicts(before), after=as_dicts(after))
     texts = {"results.md": f"{table}\n", "results.json": json.dumps(results, indent=1) + "\n",
-             "README.md": run_card(run, str(out), made_by(a, table, settings_text(settings)))}
+             "README.md": run_card(run, str(out), made_by(a, table, settings_text(settings)), bool(a.pictures))}
     for name, text in texts.items():
         with atomic_path(out/name) as tmp: tmp.write_text(text, encoding="utf-8")
     _write_curve(run, out/"reward.png")
@@ -268,6 +270,13 @@ def _shape(a, groups, pipe):
     shape = step_shape(groups["method"], groups["training"], groups["lora"], T, a.guidance_scale)
     return replace(shape, reward_frames=None) if (a.chunks or 1) > 1 else shape
 
+def _watch(a, groups, pipe, reward):
+    "What measures the run, if that was asked for"
+    if not a.measure: return ()
+    from vader_nb.methods.rehearsal import Measure
+    where = Path(a.out)/"measured.json"
+    return Measure(pipe, reward, _shape(a, groups, pipe), where, recipe=a.recipe or a.model, dtype=a.dtype),
+
 def _fit_to_memory(a, groups, pipe, reward):
     "The context in which networks are on the device, with tricks that make a step fit"
     from vader_nb.savings.fitting import fitted
@@ -304,10 +313,12 @@ def _align(a, groups):
     start, (train, prompts, shown) = time.time(), _prompts_of(a)
     pipe, reward = _load(a)
     _check_read(a, fetched())
+    watch = _watch(a, groups, pipe, reward)
     every = [*train, *shown, *(p for group in prompts.values() for p in group)]
     with out_folder(a.out) as out, _fit_to_memory(a, groups, pipe, reward):
         _check_all(a, groups, pipe, reward, every)
-        run = _run_align(a, groups, pipe, reward, train, shown, out)
+        calls = _callbacks(a, pipe, out, shown, _drawing(a)) + watch
+        run = _run_align(a, groups, pipe, reward, train, calls)
         run.save(out, shown, a.seed)
         before, after = _evaluate(a, run, prompts)
         table = _write_results(a, run, before, after, out)

@@ -16,7 +16,8 @@ import torch
 from ..console import check_least, given, option, out_folder, run_command, typed_value
 from ..evaluate.measures import evaluate, format_table
 from ..lora import add_lora, folded
-from ..methods.rehearsal import rehearsal_text, rehearse_by_name
+from ..methods.full_size import rehearse_by_name
+from ..methods.rehearsal import rehearsal_text
 from ..methods.vader import Vader, vader_loss
 from ..models.load import load_pipeline
 from ..names import unknown
@@ -236,6 +237,8 @@ class BenchOptions:
     num_frames: int | None = option(None, "frames of a video", "rehearsal", "the recipe's")
     vram: str | None = option(None, "plan for this much memory", "rehearsal", "what a GPU has free")
     tricks: str | None = option(None, "of memory: none, or names", "rehearsal", "planned")
+    dtype: str | None = option(None, "of frozen networks, see vader_align", "rehearsal", "the recipe's")
+    through_align: bool = option(False, "from files, by vader_align itself; removed at the end", "rehearsal")
     miniature: bool = option(False, "the same classes at toy size: tries the command", "rehearsal")
     debug: bool = option(False, "show the traceback of an error")
 
@@ -243,9 +246,10 @@ class BenchOptions:
 def _rehearsal(a):
     "The other half of the command"
     check_least(a, train_steps=1, num_frames=1, num_inference_steps=1)
-    changes = given(a, "size", "num_frames", "num_inference_steps")
+    changes = given(a, "size", "num_frames", "num_inference_steps", "dtype")
     with out_folder(a.out) as out:
-        found = rehearse_by_name(a.recipe, a.random_weights, a.train_steps, a.vram, a.tricks, a.miniature, **changes)
+        found = rehearse_by_name(a.recipe, a.random_weights, a.train_steps, a.vram, a.tricks, a.miniature,
+                                 out if a.through_align else None, **changes)
         _write(out/f"{a.recipe}.json", dict(options=asdict(a), **found))
     print(rehearsal_text(found))
     return found

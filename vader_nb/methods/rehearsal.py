@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['MINIATURES', 'CAPTION', 'Words', 'default_dtype', 'random_pipeline', 'random_reward', 'dry_reward', 'dry_pipeline',
-           'plan_text', 'rehearse', 'rehearsal_text', 'rehearse_by_name']
+           'plan_text', 'report', 'Measure', 'rehearse', 'rehearsal_text']
 
 # %% ../../nbs/methods/rehearsal.ipynb #3a507acb
-from contextlib import contextmanager
+import json, time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace as changed
 
 import torch
 from transformers import BatchEncoding
 
-from ..lora import add_lora, lora_parameters, remove_lora
+from ..lora import add_lora, remove_lora
 from .recipes import Recipe, best_device, load_recipe, lora_of, method_of, model_settings
 from .recipes import parse_size, sampler_of, training_of
 from .vader import vader_loss
@@ -26,11 +27,13 @@ from ..rewards.load import load_reward
 from ..rewards.sizes import PUBLISHED
 from ..savings.fitting import StepShape, dry_step, find_fit, fitted, step_shape, trick_names
 from ..savings.footprint import estimate, fake_mode, fake_twin
+from ..savings import memory
 from ..savings.memory import replaced, step_times
 from ..savings.meter import peak_memory
 from ..savings.planner import FULL_SIZE, full_size
 from ..trainer import fit
 from ..pipeline import seeded
+from ..video import atomic_path
 
 # %% ../../nbs/methods/rehearsal.ipynb #0b99d2a1
 class Words:
@@ -136,37 +139,76 @@ def _prompts(pipe):
     if not hasattr(pipe, "image_encoder"): return [CAPTION]
     return [ImagePrompt(CAPTION, torch.rand(3, *pipe.size, generator=torch.Generator().manual_seed(0)))]
 
-def _measured(pipe, reward, loss_fn, r, train_steps):
-    "Memory of the first update, seconds of the parts of the others"
-    training = changed(training_of(r), batch_size=1, gradient_accumulation_steps=1)
-    params, prompts = lora_parameters(pipe), _prompts(pipe)
-    with peak_memory(pipe, reward) as memory: fit(loss_fn, params, prompts, 1, training)
-    with step_times(pipe, reward) as seconds: log = fit(loss_fn, params, prompts, train_steps, training)
-    return memory, {k: v/train_steps for k, v in seconds.items()}, log
+def _one_thread(pipe): return pipe.device.type == "cpu" and torch.get_num_threads() == 1
+
+@contextmanager
+def _part_times(pipe, reward):
+    "Seconds of the parts: with one thread on a CPU those of the processor, which other work beside it does not change"
+    clock = dict(_synchronized=time.process_time) if _one_thread(pipe) else {}
+    with replaced(memory, **clock), step_times(pipe, reward) as seconds: yield seconds
+
+# %% ../../nbs/methods/rehearsal.ipynb #fff13600
+def report(pipe,      # inside `fitted`
+           dry,       # the step without numbers, made before
+           memory,    # a `Memory`, measured
+           seconds: dict, log: list, updates: int,  # part -> seconds of all of these updates
+          ) -> dict:  # plain data
+    "What was measured, beside what the planner predicted"
+    told, nets = estimate(dry, pipe.fit.tricks, *pipe.fit.args), pipe.networks.items()
+    clock = "processor" if _one_thread(pipe) else "wall"
+    return dict(seconds={k: v/updates for k, v in seconds.items()}, memory=vars(memory), predicted=vars(told), log=log,
+                clock=clock, tricks=list(pipe.fit.tricks), device=str(pipe.device), frames=pipe.num_frames,
+                latents=list(pipe.latent_shape), T=pipe.fit.args[2],
+                billions={k: sum(p.numel() for p in n.parameters())/1e9 for k, n in nets})
+
+# %% ../../nbs/methods/rehearsal.ipynb #d1410288
+class Measure:
+    "A callback: memory of the first update and seconds of the parts of the later ones, into a file when training ends"
+    def __init__(self, pipe, reward, shape: StepShape, path, **said):   # before the tricks; said: goes into the file
+        self.pipe, self.reward, self.path, self.said = pipe, reward, path, said
+        self.dry, self.found, self.open = dry_step(pipe, reward, shape), None, ExitStack()
+
+    def before_fit(self, state):
+        self.begun, self.memory = len(state.log), self.open.enter_context(peak_memory(self.pipe, self.reward))
+        self.seconds = self.open.enter_context(_part_times(self.pipe, self.reward))
+
+    def after_step(self, state):
+        if self.found is None and len(state.log) == self.begun + 1: self._first(state)
+        self.updates = max(1, len(state.log) - self.begun - 1)
+
+    def _first(self, state):
+        self.open.close()
+        if state.step < state.train_steps: self.seconds = self.open.enter_context(_part_times(self.pipe, self.reward))
+
+    def after_fit(self, state):
+        self.open.close()
+        if len(state.log) == self.begun: return
+        measured = report(self.pipe, self.dry, self.memory, self.seconds, state.log, self.updates)
+        self.found = self.said | measured
+        if self.path is None: return
+        with atomic_path(self.path) as tmp: tmp.write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
 
 # %% ../../nbs/methods/rehearsal.ipynb #1b1f5246
 def rehearse(r: Recipe,                # an experiment
-             train_steps: int = 2,     # updates whose time is taken, after one for the memory
+             train_steps: int = 2,     # updates: memory is that of the first, seconds are those of the others
              vram: str | None = None,  # plan for this much memory
              tricks=None,              # names, or "none"; None: what the planner finds, if there is a limit
              toy: bool = False,        # miniatures of the networks: to try the rehearsal itself
+             path=None,                # file for what was measured; None: none
             ) -> dict:                 # what was measured and predicted, in bytes and seconds
     "A few updates of an experiment with random weights"
     pipe, reward, method = random_pipeline(r, toy), random_reward(r.reward, toy), method_of(r)
     if toy and method.reward_frames: method = changed(method, reward_frames=min(method.reward_frames, pipe.num_frames))
     sampler = {k: v for k, v in sampler_of(r).items() if k != "eta"}
     T = sampler.setdefault("num_inference_steps", pipe.defaults["num_inference_steps"])
-    shape = changed(step_shape(method, training_of(r), lora_of(r), T, r.guidance_scale), batch_size=1)
-    known = dry_step(pipe, reward, shape)
-    with fitted(pipe, reward, shape, vram, tricks, best_device(r.device)) as plan:
-        told = estimate(known, plan.tricks, *plan.args)
-        add_lora(pipe, lora_of(r))
-        loss_fn = vader_loss(pipe, reward, method, **sampler)
-        try: memory, seconds, log = _measured(pipe, reward, loss_fn, r, train_steps)
+    training = changed(training_of(r), batch_size=1, gradient_accumulation_steps=1)
+    shape = step_shape(method, training, lora_of(r), T, r.guidance_scale)
+    measure = Measure(pipe, reward, shape, path, recipe=r.recipe, dtype=r.dtype)
+    with fitted(pipe, reward, shape, vram, tricks, best_device(r.device)):
+        params, loss_fn = add_lora(pipe, lora_of(r)), vader_loss(pipe, reward, method, **sampler)
+        try: fit(loss_fn, params, _prompts(pipe), train_steps, training, callbacks=[measure])
         finally: remove_lora(pipe)
-    return dict(recipe=r.recipe, tricks=list(plan.tricks), seconds=seconds, memory=vars(memory), predicted=vars(told),
-                device=str(pipe.device), dtype=r.dtype, frames=pipe.num_frames, latents=list(pipe.latent_shape), T=T,
-                log=log, billions={k: sum(p.numel() for p in n.parameters())/1e9 for k, n in pipe.networks.items()})
+    return measure.found
 
 # %% ../../nbs/methods/rehearsal.ipynb #5eb15c80
 def _rows(rows): return "\n".join(f"  {name:24}" + "".join(f"{c:>12}" for c in cells) for name, *cells in rows)
@@ -183,20 +225,10 @@ def _memory_rows(m, p):
 def rehearsal_text(found: dict) -> str:    # found: of `rehearse`
     "Two tables: seconds of the parts of an update, and memory beside the prediction"
     total = sum(found["seconds"].values())
-    times = [("part of an update", "seconds", "share"),
+    times = [("part of an update", f"{found['clock']} s", "share"),
              *((k, f"{s:.2f}", f"{s/total:.0%}") for k, s in found["seconds"].items()), ("in all", f"{total:.2f}", "")]
     nets = ", ".join(f"{k} {n:.3f}" for k, n in found["billions"].items())
     head = (f"{found['recipe']}: {found['frames']} frames, latents {found['latents']}, T={found['T']}, "
             f"{found['dtype']} on {found['device']}\n"
             f"billions of weights: {nets}\ntricks: {', '.join(found['tricks']) or 'none'}")
     return "\n".join((head, _rows(times), _rows(_memory_rows(found["memory"], found["predicted"]))))
-
-def rehearse_by_name(name: str,                     # of a recipe
-                     random_weights: bool = True,   # has to be said
-                     train_steps: int = 2, vram=None, tricks=None, toy: bool = False,     # of `rehearse`
-                     **changes) -> dict:            # other values for settings of the recipe
-    "What `vader_bench --recipe` does"
-    if not random_weights: raise ValueError(
-        f"--recipe {name} rehearses with random weights: say so with --random-weights; "
-        f"the run with the published ones is vader_align --recipe {name}")
-    return rehearse(load_recipe(name, **changes), train_steps, vram, tricks, toy)

@@ -165,6 +165,7 @@ class Run:
 # %% ../../nbs/methods/vader.ipynb #294b36ac
 def _write_pictures(run, folder, prompts, seed):
     "A contact sheet and a clip of before and after"
+    if not prompts: return
     before, after = run.before_after(prompts, seed)
     sheet_scale = min(2, 128/before.shape[-2])          # large frames are made smaller for the sheet
     write_image(folder/"before_after.png", before_after(before, after, texts_of(prompts), scale=sheet_scale))
@@ -180,7 +181,7 @@ def _write_loras(run, folder):
 
 def save_run(run: Run,
              folder: str | Path,                # made if absent
-             prompts: list[str] | None = None,  # of the pictures; None: the first four training prompts
+             prompts: list[str] | None = None,  # of the pictures; None: the first four training prompts; []: no pictures
              seed: int = 0,                     # of their noise
             ) -> Path:                          # file of the LoRA
     "Write the LoRA, the log and the options, then a contact sheet and a before/after video"
@@ -190,7 +191,7 @@ def save_run(run: Run,
         tmp.write_text(json.dumps(run.options, indent=1) + "\n", encoding="utf-8")
     log = JSONLog(folder/"log.jsonl")
     log.before_fit(run)
-    try: _write_pictures(run, folder, list(prompts or run.prompts[:4]), seed)
+    try: _write_pictures(run, folder, list(run.prompts[:4] if prompts is None else prompts), seed)
     except (OSError, RuntimeError, ValueError) as e: warnings.warn(
         f"{folder} holds the LoRA, the log and the options, but not all pictures: {type(e).__name__}: {e}")
     return file
@@ -212,6 +213,7 @@ def _base_of(run):
 def run_card(run: Run,
              where: str,         # hub id or folder of the LoRA
              details: str = "",  # more of it, as markdown
+             pictures: bool = True,  # there are some beside it
             ) -> str:            # a README.md with the hub's metadata
     "What somebody who finds the LoRA has to know"
     first, last, prefix = run.log[0]["reward"], run.log[-1]["reward"], getattr(run.pipe, "lora_prefix", "unet")
@@ -227,7 +229,7 @@ tags: [lora, {task}, {run.options.get("kind", "Vader").lower()}]
 {len(run.log)} updates with [vader_nb](https://github.com/vader-nb/vader_nb); mean reward {first:.4g} -> {last:.4g}.
 The denoiser of diffusers loads it with `load_lora_adapter("{where}", prefix="{prefix}", use_safetensors=True)`.
 {_told_average(run)}
-![before and after](before_after.png)
+{"![before and after](before_after.png)" if pictures else ""}
 
 All options are in `options.json`, every update in `log.jsonl`.{" Read from the hub:" if read else ""}
 {read}
