@@ -124,8 +124,24 @@ def test_revision_of_a_model(hub, cache, tmp_path):
     old = newer(hub, tmp_path, WAN, 'scheduler/scheduler_config.json', '{"_class_name": "DDIMScheduler"}')
     assert load_pipeline('wan', size=(32, 32), num_frames=5, revision=old).name == 'wan' and fetched()[WAN] == old
     assert [p.commit for p in model_downloads('wan', revision=old)] == [old]
-    with pytest.raises(ValueError, match='DDIMScheduler is no sampler for Wan'): load_pipeline('wan', size=(32, 32), num_frames=5)
-    with revisions({WAN: old}): load_pipeline('wan', size=(32, 32), num_frames=5)
+    load_pipeline('wan', size=(32, 32), num_frames=5)       # the pinned one
+    assert old == REVISIONS[WAN] == fetched()[WAN]
+    with revisions({WAN: 'main'}), pytest.raises(ValueError, match='DDIMScheduler is no sampler for Wan'): load_pipeline('wan', size=(32, 32), num_frames=5)
+
+@pytest.mark.parametrize('repo', REVISIONS)
+def test_pins(repo, hub, cache, tmp_path):
+    "Each pinned commit is one of a repository that the library reads, is what is asked for, and another version wins over it"
+    assert plan_download(repo).revision == plan_download(repo).commit == REVISIONS[repo]
+    newer(hub, tmp_path, repo)
+    assert plan_download(repo).commit == REVISIONS[repo] != plan_download(repo, revision='main').commit
+    with revisions({repo: 'main'}): assert plan_download(repo).commit == hub.repositories[repo].refs['main']
+
+def test_a_pin_that_is_not_there(hub, cache, monkeypatch):
+    "Should a pinned commit vanish from the hub, one line says how to read the repository all the same"
+    monkeypatch.setitem(REVISIONS, WAN, '0'*40)
+    told = refused('no such branch, tag or commit', lambda: load_pipeline('wan', size=(32, 32), num_frames=5))
+    assert f'{WAN}@main' in told
+    with revisions({WAN: 'main'}): load_pipeline('wan', size=(32, 32), num_frames=5)
 
 
 # --dry-run

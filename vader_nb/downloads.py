@@ -42,7 +42,8 @@ _CAUSES = {  # error of huggingface_hub, the special ones first -> what it means
                        "accept the terms at https://huggingface.co/{0} and log in with `hf auth login`"),
     "RepositoryNotFoundError": ("the hub has no such repository, or it is private",
                                 "check the name; for a private one log in with `hf auth login`"),
-    "RevisionNotFoundError": ("it has no such branch, tag or commit", "give another revision, or none"),
+    "RevisionNotFoundError": ("it has no such branch, tag or commit", "give another revision, or read it as it is now: "
+                              "--revision {0}@main, or revision='main'"),
     "IncompleteSnapshotError": ("its download was interrupted and the hub was not reached",
                                 "connect to the network and run it again"),
     "LocalEntryNotFoundError": ("it is not in the cache and the hub was not reached",
@@ -108,7 +109,21 @@ def choose_files(names: list[str],  # of a repository
     return [n for n in keep if not (safe and n.endswith((".bin", ".bin.index.json")))]
 
 # %% ../nbs/core/downloads.ipynb #38d9288f
-REVISIONS: dict[str, str] = {}  # repository -> branch, tag or commit that is read if no other is asked for; else "main"
+REVISIONS: dict[str, str] = {   # repository -> branch, tag or commit that is read if no other is asked for; else "main"
+    "damo-vilab/text-to-video-ms-1.7b":                "8227dddca75a8561bf858d604cc5dae52b954d01",
+    "stabilityai/stable-video-diffusion-img2vid":      "9cf024d5bfa8f56622af86c884f26a52f6676f2e",
+    "stabilityai/stable-video-diffusion-img2vid-xt":   "9e43909513c6714f1bc78bcb44d96e733cd242aa",
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers":                "0fad780a534b6463e45facd96134c9f345acfa5b",
+    "DeepFloyd/t5-v1_1-xxl":                           "c9c625d2ec93667ec579ede125fd3811d1f81d37",
+    "openai/clip-vit-large-patch14":                   "32bd64288804d66eefd0ccbe215aa642df71cc41",
+    "openai/clip-vit-base-patch32":                    "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+    "laion/CLIP-ViT-H-14-laion2B-s32B-b79K":           "1c2b8495b28150b8a4922ee1c8edee224c284c0c",
+    "xswu/HPSv2":                                      "697403c78157020a1ae59d23f111aa58ced35b0a",
+    "yuvalkirstain/PickScore_v1":                      "a4e4367c6dfa7288a00c550414478f865b875800",
+    "MCG-NJU/videomae-base-finetuned-kinetics":        "488eb9a0565f257b32866000305c8178965eb9f6",
+    "facebook/vjepa2-vitl-fpc64-256":                  "b3c1679b7c34d3255ef3547f27c7b226aefab26f",
+    "depth-anything/Depth-Anything-V2-Small-hf":       "5426e4f0f36572d16453bbda7a8389317b1bef99",
+}
 _FETCHED: dict[str, str] = {}
 
 def fetched() -> dict[str, str]:    # repository -> commit

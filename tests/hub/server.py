@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from vader_nb.downloads import REVISIONS
+
 WEIGHTS = ('.safetensors', '.bin', '.pt', '.pth', '.ckpt', '.tar', '.model')
 CHUNK = 1 << 16
 
@@ -47,15 +49,15 @@ def is_weights(path): return path.name.endswith(WEIGHTS)
 
 class Repository:
     "Commits of files, and names for them"
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, number=None):
         self.commits, self.refs = {}, {}
         files = sorted(p for p in Path(folder).rglob('*') if p.is_file()) if folder else []
-        self.commit({p.relative_to(folder).as_posix(): p for p in files})
+        self.commit({p.relative_to(folder).as_posix(): p for p in files}, number=number)
 
-    def commit(self, files, ref='main'):
-        "Files by path, as a commit that `ref` stands for from now on; its number"
+    def commit(self, files, ref='main', number=None):
+        "Files by path, as a commit that `ref` stands for from now on; its number, which follows from the files if none is given"
         listing = json.dumps([(k, digests(p)[0]) for k, p in sorted(files.items())])
-        sha = hashlib.sha1(listing.encode()).hexdigest()
+        sha = number or hashlib.sha1(listing.encode()).hexdigest()
         self.commits[sha], self.refs[ref] = dict(files), sha
         return sha
 
@@ -73,7 +75,7 @@ class Repository:
 class Hub:
     "Repositories, files of other servers under /mirror, uploads, faults"
     def __init__(self, folders, uploads=None, mirror=None):
-        self.repositories = {k: Repository(f) for k, f in folders.items()}
+        self.repositories = {k: Repository(f, REVISIONS.get(k)) for k, f in folders.items()}      # first commit: the one that is pinned
         self.uploads, self.mirror = uploads and Path(uploads), mirror and Path(mirror)
         self.faults, self.sent = {}, []
 
