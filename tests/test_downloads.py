@@ -166,6 +166,16 @@ def test_dry_run(hub, cache, tmp_path, capsys):
     assert 'plan: tricks: none; predicted peak' in said and code == 0
     assert not hub.sent and not cache.exists() and not (tmp_path/'out').exists()
 
+def test_dry_run_of_the_long_video(hub, cache, tmp_path, capsys):
+    "The longer SVD, and V-JEPA 1, which comes from a server of its own: as any other"
+    from PIL import Image
+    (tmp_path/'dogs').mkdir()
+    for name in ('rex', 'fido'): Image.new('RGB', (64, 64)).save(tmp_path/'dogs'/f'{name}.png')
+    code, said, err = typed(capsys, '--recipe', 'svd-vjepa', '--model', 'svd-xt', '--reward', 'vjepa1', '--images', tmp_path/'dogs', '--size', '64x64',
+                            '--num-frames', 16, '--lora-rank', 4, '--dtype', 'float32')
+    assert code == 0 and 'stabilityai/stable-video-diffusion-img2vid-xt (' in said and 'plan: tricks: none; predicted peak' in said, err
+    assert VJEPA1_URL.partition('://')[2] + ': 1 of 1 files' in said and '  vitl16.pth.tar\n' in said and not hub.sent
+
 @pytest.mark.parametrize('repo, fault, told', [('xswu/HPSv2', Fault(403, 'GatedRepo'), 'accept the terms'), ('zhwang/HPDv2', Fault(404, 'RepoNotFound'), 'no such repository'),
                                                ('damo-vilab/text-to-video-ms-1.7b', Fault(500), 'answered with an error')])
 def test_dry_run_refused(repo, fault, told, hub, cache, capsys):

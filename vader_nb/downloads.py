@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TOKENIZER', 'NETWORK', 'REVISIONS', 'is_hub_id', 'check_place', 'DownloadError', 'hub_error', 'diffusers_files',
            'choose_files', 'fetched', 'parse_revisions', 'revisions', 'Remote', 'human_bytes', 'Download', 'cache_dir',
-           'plan_download', 'downloads_text', 'carry_out', 'fetch_files', 'fetch_url', 'check_hub_id', 'push_folder']
+           'plan_download', 'downloads_text', 'carry_out', 'fetch_files', 'fetch_url', 'plan_url', 'check_hub_id',
+           'push_folder']
 
 # %% ../nbs/core/downloads.ipynb #601b86fd
 import errno, hashlib, os, shutil, sys, time
@@ -185,8 +186,9 @@ class Download:
 def _told(plan):
     "Repository, version, and how much of it is not here"
     now = plan.commit if plan.revision == plan.commit else f"{plan.revision}, now {plan.commit[:8]}"
-    if not plan.missing: return f"{plan.repo} ({now}): all {len(plan.files)} files are here"
-    return f"{plan.repo} ({now}): {len(plan.missing)} of {len(plan.files)} files, {human_bytes(plan.bytes)} to download"
+    place = f"{plan.repo} ({now})" if now else plan.repo     # a file on a web server has no versions
+    if not plan.missing: return f"{place}: all {len(plan.files)} files are here"
+    return f"{place}: {len(plan.missing)} of {len(plan.files)} files, {human_bytes(plan.bytes)} to download"
 
 # %% ../nbs/core/downloads.ipynb #309562ce
 def cache_dir() -> Path:
@@ -378,6 +380,16 @@ def fetch_url(url: str,    # of a file on a web server
         _persist(address, part, size, {}, path.name)
     except (OSError, *_NETWORK) as e: raise hub_error(address, path.name, e) from e
     return _accept(part, path, size, None)
+
+# %% ../nbs/core/downloads.ipynb #72289b94
+def plan_url(url: str,      # as for `fetch_url`
+            ) -> Download:  # with the address in the place of a repository, and no version
+    "What a file on a web server takes, and what of it is here; asks for its size. DownloadError"
+    address, path = _elsewhere(url)
+    have = next((p.stat().st_size for p in (path, path.with_name(f"{path.name}.part")) if p.is_file()), 0)
+    try: size = have if path.is_file() else _size_of(address)
+    except (OSError, *_NETWORK) as e: raise hub_error(address, path.name, e) from e
+    return Download(address, "", "", {path.name: Remote(size, None, have)})
 
 # %% ../nbs/core/downloads.ipynb #4c182a79
 def check_hub_id(repo: str,  # what the user gave
