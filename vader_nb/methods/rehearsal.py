@@ -113,12 +113,14 @@ def dry_reward(text: str):     # as for `load_reward`
     return _with_networks(text, make_net)
 
 # %% ../../nbs/methods/rehearsal.ipynb #f822fccd
+_ELSEWHERE = {"svd-xt": "vader_nb.models.svd:load_svd", "videocrafter2": "vader_nb.models.videocrafter2:set_video"}
+
 def own_shape(name: str,     # of a model that would be downloaded
              ) -> tuple:     # (height, width), frames
     "Size and length of a model's videos if none are asked for: the defaults of its loader"
-    xt = name == "svd-xt"
-    told = {k: p.default for k, p in signature(resolve(MODELS["svd" if xt else name])).parameters.items()}
-    return told.get("size") or (told["height"], told["width"]), told["num_frames"] or (25 if xt else 14)
+    loader = resolve(_ELSEWHERE.get(name, MODELS[name]))
+    told = {k: p.default for k, p in signature(loader).parameters.items()}
+    return told.get("size") or (told["height"], told["width"]), told["num_frames"] or (25 if name == "svd-xt" else 14)
 
 def dry_pipeline(r: Recipe):
     "The base model of a recipe: without numbers if it would be downloaded"
