@@ -7,7 +7,7 @@ __all__ = ['SCORES_ONLY', 'AlignOptions', 'with_recipe', 'savings_of', 'groups_o
            'made_by', 'revisions_of', 'run_align', 'vader_align']
 
 # %% ../../nbs/commands/align.ipynb #68cb2589
-import json, re, time
+import json, re, sys, time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..names import unknown
 class AlignOptions(Recipe):
     "Align a video model to a reward: tables before/after, videos, the reward curve, log and LoRA."
     lora: str | None = option(None, "a LoRA to go on from: folder or file", "model", "a new one")
-    revision: str | None = option(None, "of repositories: owner/name@commit, ...", "model", "known ones, else main")
+    revision: str | None = option(None, "of repositories: owner/name@commit, ...", "model", "pinned, else main")
     any_world: bool = option(False, "allow a toy reward before a full-size model", "reward")
     n_train: int | None = option(None, "use only this many training prompts", "prompts", "all")
     seed: int = option(0, "of everything random; the same seed, the same files", "training")
@@ -37,7 +37,7 @@ class AlignOptions(Recipe):
     tricks: str | None = option(None, "of memory: none, or names as vader_plan gives", "savings and memory", "planned")
     out: str = option("out", "folder of the results; an interrupted run is continued", "output")
     eval_batch_size: int | None = option(None, "videos at a time in evaluation", "output", "a micro-batch")
-    diversity_seeds: int = option(6, "videos of each of them", "output")
+    diversity_seeds: int = option(6, "videos of each such prompt", "output")
     pictures: int = option(4, "held-out prompts drawn before and after, 0: none", "output")
     measure: bool = option(False, "memory and seconds of a step, into measured.json", "output")
     checkpoint: str | None = option(None, "file to resume from and save to", "output", "in --out, removed at the end")
@@ -253,12 +253,18 @@ def _check_all(a, groups, pipe, reward, prompts):
     unique = list(dict.fromkeys(prompts))
     check_alignment(pipe, reward, unique, groups["method"], groups["savings"], **sampler_of(a))
 
+def _remark_on_half(a):
+    "Most CPUs have no instructions for 16-bit numbers"
+    if best_device(a.device) == "cpu" and a.dtype != "float32": print(
+        f"{a.dtype} on a CPU: --dtype float32 takes twice the memory and is mostly many times faster", file=sys.stderr)
+
 def _load(a):
     "Pipeline and reward, in main memory: where they go is planned"
     from vader_nb.models.load import check_device, load_pipeline
     from vader_nb.rewards.load import load_reward
     from vader_nb.savings.fitting import trick_names
     check_device(best_device(a.device))
+    _remark_on_half(a)
     trick_names(a.tricks)
     return load_pipeline(a.model, dtype=a.dtype, **model_settings(a)), load_reward(a.reward)
 
