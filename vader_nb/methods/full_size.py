@@ -25,7 +25,7 @@ from ..rewards import load as rewards
 from ..rewards.clip import tiny_tokenizer
 from ..rewards.load import reward_names
 from ..rewards.sizes import PUBLISHED, write_published
-from ..savings.planner import FULL_SIZE, full_size
+from ..savings.planner import full_size
 
 # %% ../../nbs/methods/full_size.ipynb #33324e7c
 def fill(name: str,          # of the tensor in its network
@@ -201,7 +201,7 @@ def through_align(r: Recipe,           # an experiment
 def rehearse_by_name(name: str,                     # of a recipe
                      random_weights: bool = True,   # has to be said
                      train_steps: int = 2, vram=None, tricks=None, toy: bool = False,     # of `rehearse`
-                     out: Path | None = None,       # a folder: from files in it, by `vader_align` itself; None: in memory
+                     out: Path | None = None,       # for files, and `vader_align` itself; None: in memory
                      **changes) -> dict:            # other values for settings of the recipe
     "What `vader_bench --recipe` does"
     if not random_weights: raise ValueError(

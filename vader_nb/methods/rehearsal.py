@@ -16,12 +16,14 @@ import torch
 from transformers import BatchEncoding
 
 from ..lora import add_lora, remove_lora
-from .recipes import Recipe, best_device, load_recipe, lora_of, method_of, model_settings
+from .recipes import Recipe, best_device, lora_of, method_of, model_settings
 from .recipes import parse_size, sampler_of, training_of
 from .vader import vader_loss
 from ..models.load import DOWNLOADS, MODELS, load_pipeline
 from ..names import resolve, unknown
 from ..pictures import ImagePrompt
+
+# %% ../../nbs/methods/rehearsal.ipynb #70a7db47
 from ..rewards import load as by_name
 from ..rewards.clip import tiny_tokenizer
 from ..rewards.load import load_reward

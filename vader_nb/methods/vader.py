@@ -181,7 +181,7 @@ def _write_loras(run, folder):
 
 def save_run(run: Run,
              folder: str | Path,                # made if absent
-             prompts: list[str] | None = None,  # of the pictures; None: the first four training prompts; []: no pictures
+             prompts: list[str] | None = None,  # of the pictures; None: four training prompts; []: no pictures
              seed: int = 0,                     # of their noise
             ) -> Path:                          # file of the LoRA
     "Write the LoRA, the log and the options, then a contact sheet and a before/after video"

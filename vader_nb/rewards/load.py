@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from ..downloads import NETWORK, TOKENIZER, Download, DownloadError, is_hub_id, plan_download, plan_url, revisions
+from ..downloads import NETWORK, TOKENIZER, Download, DownloadError
+from ..downloads import is_hub_id, plan_download, plan_url, revisions
 from ..names import end_of_call, free_name, parse_arguments, resolve, unknown
 from .core import Reward, as_reward, at_least, near_target
 
