@@ -57,6 +57,25 @@ def test_a_chapter_that_leaves_its_path(walk):
     for n, made in pages.derived(walk): (walk/n).write_text(made, encoding='utf-8')
     assert not last(walk, 'core/show.ipynb').startswith(pages.NEXT)
 
+def test_a_path_that_is_too_long(walk):
+    edit(walk/'nbs'/'book.yml', '    for: beginners\n', '    for: beginners\n    at_most: 40\n')
+    assert gate.short_enough(walk) and 'at most 40' in gate.short_enough(walk)[0]
+    edit(walk/'nbs'/'book.yml', 'at_most: 40', 'at_most: 4000')
+    assert gate.short_enough(walk) == []
+
+def test_exercises_do_not_count_as_prose(walk):
+    path, head, rest = walk/'nbs'/'core'/'mul.ipynb', code('#| default_exp mul'), markdown('## Summary\n\nthree words here')
+    without = pages.words(notebook(path, head, rest, title='Times'))
+    exercises = markdown('## Exercises\n\nmany words'), markdown('**1. Open.** more of them')
+    assert pages.words(notebook(path, head, *exercises, rest, title='Times')) == without
+
+def test_a_chapter_without_exercises(walk):
+    edit(walk/'nbs'/'book.yml', '    for: builders\n', '    for: builders\n    exercises: true\n')
+    assert len(gate.exercised(walk)) == 3 and '0 exercises of the kind "Open", at least 1' in gate.exercised(walk)[-1]
+    kinds = '**1. Predict, then run.** a\n\n**2. Predict, then run.** b\n\n**3. Write it.** c\n\n**4. Write it.** d\n\n**5. Open.** e'
+    notebook(walk/'nbs'/'core'/'mul.ipynb', code('#| default_exp mul'), markdown('## Exercises\n\n' + kinds), title='Times')
+    assert gate.exercised(walk) == []
+
 @pytest.mark.parametrize('old, new, fault', [
     ('core/add, core/show]\n', 'core/add, core/gone]\n', 'an evening: no chapter core/gone.ipynb'),
     ('core/add, core/show]\n', 'core/add, core/add]\n', 'an evening: core/add.ipynb twice'),

@@ -69,8 +69,11 @@ def paths(root):
     return [p | dict(chapters=[f'{c}.ipynb' for c in p['chapters']]) for p in book(root).get('paths', [])]
 
 def words(path):
-    "Words of a notebook's prose"
-    return sum(len(source(c).split()) for c in read(path)['cells'] if c['cell_type'] == 'markdown')
+    "Words of a notebook's prose, without its exercises"
+    prose = [source(c) for c in read(path)['cells'] if c['cell_type'] == 'markdown']
+    starts = [i for i, text in enumerate(prose) if text.startswith('## ')] + [len(prose)]
+    left_out = {i for a, b in zip(starts, starts[1:]) if prose[a].startswith('## Exercises') for i in range(a, b)}
+    return sum(len(text.split()) for i, text in enumerate(prose) if i not in left_out)
 
 def _link(root, name, at='index.ipynb'):
     "A link to the chapter `name` from the chapter `at`"

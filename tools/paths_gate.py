@@ -6,14 +6,14 @@ A chapter on a path uses nothing that the path has not explained: it imports onl
 (or on the path that one reads first), from its own, and from the front door. nbs/exceptions.yml argues what differs: `plumbing` for modules that need
 no chapter to be understood, `paths` for a module that a chapter introduces in passing (from there on it counts as explained).
 """
-import ast, sys
+import ast, math, sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.architecture_gate import cell_trees, door, imported, module_files, module_of, owner
 from tools.house_gate import _spare, exceptions
-from tools.notebooks import ROOT, name_of, notebooks, read
-from tools.pages import paths
+from tools.notebooks import ROOT, name_of, notebooks, read, source
+from tools.pages import paths, words
 
 
 def uses(root, name):
@@ -44,7 +44,22 @@ def explained(root):
                 if f'{c}: {m}' in exceptions(root, 'paths'): known.add(m)
     return _spare(root, 'paths', found)
 
-CHECKS = [known_chapters, explained]
+def short_enough(root):
+    "A path with a limit keeps it"
+    length = {p['title']: sum(words(Path(root)/'nbs'/c) for c in p['chapters']) for p in paths(root)}
+    return [f'{p["title"]}: {length[p["title"]]} words, at most {p["at_most"]}' for p in paths(root) if length[p['title']] > p.get('at_most', math.inf)]
+
+KINDS = {'. Predict, then run.**': 2, '. Write it.**': 2, '. Open.**': 1}
+
+def exercised(root):
+    "Each chapter of a path that says so has exercises of each kind"
+    faults = []
+    for c in (c for p in paths(root) if p.get('exercises') for c in p['chapters']):
+        text = '\n'.join(source(cell) for cell in read(Path(root)/'nbs'/c)['cells'] if cell['cell_type'] == 'markdown')
+        faults += [f'{c}: {text.count(k)} exercises of the kind "{k.strip(". *")}", at least {n}' for k, n in KINDS.items() if text.count(k) < n]
+    return faults
+
+CHECKS = [known_chapters, explained, short_enough, exercised]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
