@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'Explore']
 
 # %% ../nbs/core/explore.ipynb #23608048
-import io, itertools
+import io, itertools, math
 from typing import Callable
 
 from fastcore.basics import patch
@@ -21,9 +21,11 @@ def _check_choices(choices):
     "Each setting has a name and some values, and all together are not too many"
     if not choices: raise ValueError("nothing to explore: give a list of values for at least one setting")
     for name, values in choices.items():
-        if isinstance(values, str) or not list(values): raise ValueError(f"{name}={values!r}: give a list with at least one value")
-    n = len(list(itertools.product(*choices.values())))
-    if n > MOST: raise ValueError(f"{' x '.join(str(len(v)) for v in choices.values())} are {n} pictures, at most {MOST}: give fewer values")
+        if isinstance(values, str) or not list(values): raise ValueError(
+            f"{name}={values!r}: give a list with at least one value")
+    sizes = [len(v) for v in choices.values()]
+    if math.prod(sizes) > MOST: raise ValueError(
+        f"{' x '.join(map(str, sizes))} are {math.prod(sizes)} pictures, at most {MOST}: give fewer values")
 
 def _as_png(image):
     "The bytes of a picture"
@@ -43,7 +45,8 @@ class Explore:
 
     def picture(self, **settings) -> Image.Image:     # one value of each setting
         "The picture of some settings; ValueError for a value that is not among the choices"
-        wrong = {k: settings.get(k) for k, v in self.choices.items() if settings.get(k) not in v} | {k: settings[k] for k in settings.keys() - self.choices}
+        wrong = {k: settings.get(k) for k in (*self.choices, *settings)
+                 if k not in self.choices or settings.get(k) not in self.choices[k]}
         if wrong: raise ValueError(f"{wrong}: the settings are {self.choices}")
         key = tuple(settings[k] for k in self.choices)
         if key not in self._drawn: self._drawn[key] = _checked_picture(self.draw(**settings))
