@@ -241,6 +241,8 @@ def test_widget_in_a_browser(study, videos, tmp_path):
     server = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     buttons = 'return [...document.querySelectorAll("button.jupyter-button")].map(b => b.textContent.trim())'
     press = 'const b = [...document.querySelectorAll("button.jupyter-button")].find(b => b.textContent.trim() === arguments[0] && !b.disabled); if (b) b.click(); return !!b'
+    ready = 'const w = jupyterapp.shell.currentWidget, k = w && w.context && w.context.isReady && w.context.sessionContext.session;' \
+            ' return !!k && !!k.kernel && k.kernel.status === "idle"'
     count = 'return [...document.querySelectorAll(".widget-hprogress")].map(p => p.textContent.trim()).join("")'
     plan, n = [t for t in plan_trials(study, 'Anna') for _ in QUESTIONS], 0
     def good(): return 'A' if plan[n].sides[0] in ('after', 'clean') else 'B'
@@ -253,7 +255,7 @@ def test_widget_in_a_browser(study, videos, tmp_path):
             for start in (0, 4):
                 page.open('http://127.0.0.1:9561/lab/tree/s.ipynb?reset')
                 until(lambda: page.run('return !!window.jupyterapp && !!document.querySelector(".jp-CodeCell")'), 180)
-                until(lambda: page.run('return (document.querySelector(".jp-Notebook-ExecutionIndicator") || {dataset: {}}).dataset.status') == 'idle', 180)
+                until(lambda: page.run(ready), 180)
                 page.run('jupyterapp.commands.execute("notebook:run-all-cells")')
                 until(lambda: f'{start}/8' in page.run(count), 180)
                 page.picture(f'widget-{start}.png')
@@ -262,8 +264,7 @@ def test_widget_in_a_browser(study, videos, tmp_path):
                     else: assert page.run(press, good())
                     n += 1
                     until(lambda: n == 8 or f'{n}/8' in page.run(count), 60)
-                for k in json.load(urllib.request.urlopen('http://127.0.0.1:9561/api/sessions')):
-                    urllib.request.urlopen(urllib.request.Request(f'http://127.0.0.1:9561/api/sessions/{k["id"]}', method='DELETE'))
+                if start == 0: page.run('return jupyterapp.serviceManager.sessions.shutdownAll().then(() => true)')     # the kernel dies
             until(lambda: 'Thank you' in page.run('return document.body.textContent'))
             page.picture('widget-end.png')
     finally:

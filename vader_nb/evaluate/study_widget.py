@@ -33,7 +33,7 @@ def side_by_side(videos: list[Tensor],   # A and B, pixels (F, 3, H, W) in [0, 1
     gap = torch.ones_like(videos[0][..., :max(1, videos[0].shape[-1]//32)])
     data = base64.b64encode(clip_bytes(torch.cat([videos[0], gap, videos[1]], -1), fps)).decode()
     letters = "".join(f'<b style="flex:1;text-align:center">{x}</b>' for x in "AB")
-    return (f'<div style="max-width:720px"><div style="display:flex">{letters}</div><video autoplay loop muted '
+    return (f'<div style="max-width:560px"><div style="display:flex">{letters}</div><video autoplay loop muted '
             f'playsinline style="width:100%" src="data:video/mp4;base64,{data}"></video></div>')
 
 def question_text(question: str,   # of `QUESTIONS`
