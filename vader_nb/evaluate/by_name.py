@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MEASURES', 'MOTION', 'SETS', 'Network', 'load_clip_b', 'network_file', 'Measure', 'measure_names',
-           'direction', 'is_motion', 'load_measure', 'measure_downloads', 'list_measures']
+           'direction', 'is_motion', 'least_frames', 'load_measure', 'measure_downloads', 'list_measures']
 
 # %% ../../nbs/evaluate/by_name.ipynb #3daa3ebe
 import zipfile
@@ -96,13 +96,14 @@ class Measure(NamedTuple):
     networks: tuple = ()    # names in `NETWORKS`
     better: int = 1         # 1: more is better, -1: less is, 0: neither
     motion: bool = False    # does it tell how much moves?
+    least: int = 2          # frames that it needs
 
 def _with(measure, wrap): return lambda net: partial(lambda x, judge: measure(x, judge), judge=wrap(net))
 
 MEASURES = dict(
     vbench_subject_consistency=Measure(_with(subject_consistency, dino_embedder), ("dino",)),
     vbench_background_consistency=Measure(_with(background_consistency, clip_embedder), ("clip_b",)),
-    vbench_motion_smoothness=Measure(_with(motion_smoothness, amt_between), ("amt",)),
+    vbench_motion_smoothness=Measure(_with(motion_smoothness, amt_between), ("amt",), least=3),
     vbench_dynamic_degree=Measure(_with(dynamic_degree, raft_flow), ("raft",), 0, True),
     vbench_aesthetic_quality=Measure(lambda clip, head: partial(aesthetic_quality, score=laion_score(clip, head)),
                                      ("clip_l", "linear")),
@@ -123,7 +124,8 @@ def _tiny_clip(): return clip_embedder(load_clip("tiny"))
 _TINY = {   # with stand-ins in place of networks
     "tiny-subject_consistency": Measure(lambda: partial(subject_consistency, embed=subject_cutout)),
     "tiny-background_consistency": Measure(lambda: partial(background_consistency, embed=background_lines)),
-    "tiny-motion_smoothness": Measure(lambda: partial(motion_smoothness, between=partial(between_blocks, radius=2.))),
+    "tiny-motion_smoothness": Measure(lambda: partial(motion_smoothness, between=partial(between_blocks, radius=2.)),
+                                      least=3),
     "tiny-dynamic_degree": Measure(lambda: partial(dynamic_degree, flow=_match), better=0, motion=True),
     "tiny-imaging_quality": Measure(lambda: partial(imaging_quality, score=sharpness)),
     "tiny-semantic_consistency": Measure(lambda: partial(semantic_consistency, embed=_tiny_clip())),
@@ -159,6 +161,10 @@ def direction(name: str) -> int:
 def is_motion(name: str) -> bool:
     "Does a measure tell how much moves?"
     return name == MOTION or name in MEASURES and MEASURES[name].motion
+
+def least_frames(names: list[str]) -> int:
+    "How long a video must be for all of these measures"
+    return max(MEASURES[n].least if n in MEASURES else 2 for n in names)
 
 # %% ../../nbs/evaluate/by_name.ipynb #8f134b5e
 def _in_tiny_world(name, measure, frames):

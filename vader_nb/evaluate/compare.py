@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .by_name import direction, is_motion, load_measure, measure_names
+from .by_name import direction, is_motion, least_frames, load_measure, measure_names
 from .folders import Clip, digest, pair_clips, read_clip
 from .measures import Table, format_table
 from ..video import atomic_path, before_after, check_out_dir, write_image
@@ -219,6 +219,12 @@ def check_shapes(pairs: list[tuple[Clip, Clip]],    # of `pair_clips`
             "a pair needs one size and length")
     return shapes
 
+def _check_lengths(shapes, names):
+    "ValueError for a video that is too short for a measure"
+    short, least = min(shapes, key=lambda p: shapes[p][0]), least_frames(names)
+    if shapes[short][0] < least: raise ValueError(
+        f"{short} has {shapes[short][0]} frame(s): {', '.join(names)} need videos of at least {least}")
+
 # %% ../../nbs/evaluate/compare.ipynb #274e0f48
 def compare(
     before: list[Clip],             # of `find_clips`
@@ -231,7 +237,9 @@ def compare(
     "Measure and compare two sets of videos; bad input is refused before work, and work is kept"
     pairs, names = pair_clips(before, after), measure_names(measures)
     if len({c.prompt for c in before}) < 2: raise ValueError("all videos are of one prompt: compare at least 2")
-    shapes, out = check_shapes(pairs), check_out_dir(out)
+    shapes = check_shapes(pairs)
+    _check_lengths(shapes, names)
+    out = check_out_dir(out)
     make = {n: lambda n=n: load_measure(n, **more) for n in names}
     values = measure_clips([c for p in pairs for c in p], make, out/"values.jsonl", shapes, batch_size)
     found = Comparison([a.name for a, _ in pairs], [a.prompt for a, _ in pairs],

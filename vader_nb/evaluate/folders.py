@@ -81,6 +81,8 @@ def find_clips(folder: str | Path,                 # of videos
     if prompts is not None and len(prompts) != len(paths):
         raise ValueError(f"{len(prompts)} prompts for the {len(paths)} videos of {folder}: give one for each")
     told = _prompts_beside(folder) if prompts is None else dict(zip(map(_name, paths), prompts))
+    alone = told.keys() - set(map(_name, paths))
+    if alone: raise ValueError(f"{folder/'prompts.json'} has a prompt for {min(alone)!r}, which is not in {folder}")
     return [Clip(n, p, told.get(n, prompt_of_name(n))) for p in paths for n in [_name(p)]]
 
 # %% ../../nbs/evaluate/folders.ipynb #f0228c35
