@@ -188,11 +188,11 @@ LAION_LINEAR = "sa_0_4_vit_l_14_linear.pth"    # github.com/LAION-AI/aesthetic-p
 
 def load_linear(
     path,              # `sa_0_4_vit_l_14_linear.pth`, or another file of its layout
-) -> nn.Linear:        # float32, frozen
+) -> nn.Linear:        # float32, frozen, in evaluation mode
     "LAION's first aesthetic predictor, without unpickling; raises FileNotFoundError or ValueError"
     tensors = read_tensors(path)
     width = tensors["weight"].shape[-1] if "weight" in tensors else 768
-    return load_strict(nn.Linear(width, 1), tensors, path).float().requires_grad_(False)
+    return load_strict(nn.Linear(width, 1), tensors, path).float().requires_grad_(False).eval()
 
 def laion_score(
     clip: nn.Module,   # a CLIP of transformers: openai/clip-vit-large-patch14
