@@ -57,6 +57,8 @@ def _folders(a):
     "Clips of two folders"
     from vader_nb.evaluate.folders import find_clips
     texts = None
+    if a.prompts and not Path(a.prompts).is_file(): raise FileNotFoundError(
+        f"no file {a.prompts!r}: give a text file with the prompt of each video, one a line")
     if a.prompts: texts = [t for t in Path(a.prompts).read_text(encoding="utf-8-sig").splitlines() if t.strip()]
     return find_clips(a.before, texts), find_clips(a.after, texts)
 

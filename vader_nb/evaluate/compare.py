@@ -222,8 +222,9 @@ def check_shapes(pairs: list[tuple[Clip, Clip]],    # of `pair_clips`
 def _check_lengths(shapes, names):
     "ValueError for a video that is too short for a measure"
     short, least = min(shapes, key=lambda p: shapes[p][0]), least_frames(names)
+    name = next(n for n in names if least_frames([n]) == least)
     if shapes[short][0] < least: raise ValueError(
-        f"{short} has {shapes[short][0]} frame(s): {', '.join(names)} need videos of at least {least}")
+        f"{short} has {shapes[short][0]} frame(s): {name} needs at least {least}")
 
 # %% ../../nbs/evaluate/compare.ipynb #274e0f48
 def compare(
