@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['direction', 'cosines']
 
-# %% ../../nbs/methods/gradients.ipynb #61da9d63
+# %% ../../nbs/methods/gradients.ipynb #0426eb57
 import torch
 from torch import Tensor
 
-# %% ../../nbs/methods/gradients.ipynb #b4d6e9a3
+# %% ../../nbs/methods/gradients.ipynb #34f22193
 def direction(loss_fn,            # `Batch -> (loss, metrics)`
               parameters: list,   # what would be trained
               batch,              # a `Batch`
