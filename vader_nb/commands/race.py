@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RaceOptions', 'race_legs', 'report_text', 'race_methods', 'vader_race']
 
-# %% ../../nbs/commands/race.ipynb #0bbe5346
+# %% ../../nbs/commands/race.ipynb #8a64ef2e
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -21,7 +21,7 @@ from ..names import unknown
 from ..rewards.load import load_reward
 from ..video import atomic_path
 
-# %% ../../nbs/commands/race.ipynb #ed938945
+# %% ../../nbs/commands/race.ipynb #82ee9838
 @dataclass(frozen=True)
 class RaceOptions:
     "Race VADER against methods that see only scores, on the tiny model. The same command goes on, or to more queries."
@@ -40,7 +40,7 @@ class RaceOptions:
     threads: int = option(1, "of torch; with one, processor time is the time on a quiet machine")
     debug: bool = option(False, "show the traceback of an error")
 
-# %% ../../nbs/commands/race.ipynb #2f475cc4
+# %% ../../nbs/commands/race.ipynb #e13e6445
 def race_legs(names: list[str],   # opponents
               lrs: list[float],   # of the sweep
               seeds: int,         # trainings with the best rate
@@ -58,7 +58,7 @@ def _entered(text):
         if n not in OPPONENTS: raise unknown("opponent", n, OPPONENTS)
     return [[n for n in given if n != "base" and ("official" in n) == late] for late in (False, True)]
 
-# %% ../../nbs/commands/race.ipynb #b34c8153
+# %% ../../nbs/commands/race.ipynb #c79d91d4
 def _contests(a):
     "A contest for each reward; refuses impossible options before any work"
     check_least(a, seeds=1, threads=1, diversity_prompts=0)
@@ -84,7 +84,7 @@ def _all_legs(a, out, contests, groups, lrs):
             rates = lambda: best_rates(read_legs(out, c), a.queries)
             for leg in race_legs(names, lrs, a.seeds, rates): yield c, leg
 
-# %% ../../nbs/commands/race.ipynb #6c9b2e96
+# %% ../../nbs/commands/race.ipynb #b988d1ff
 def _told(c, leg, found, queries):
     "A line about a leg"
     how = f", learning rate {leg.lr:g}, seed {leg.seed}" if leg.opponent != "base" else ""
@@ -103,7 +103,7 @@ def _run(a, out, contests, groups, lrs):
             return
         print(_told(c, leg, train_leg(out, c, leg, a.queries), a.queries), flush=True)
 
-# %% ../../nbs/commands/race.ipynb #a9bd10fd
+# %% ../../nbs/commands/race.ipynb #77779189
 def report_text(legs: list[dict],   # of `read_legs`
                 contest: Contest,   # of which
                 queries: int,       # of the reward
@@ -129,7 +129,7 @@ def _save_plot(file, found, queries):
     with atomic_path(file) as tmp: fig.savefig(tmp, format="png")
     plt.close(fig)
 
-# %% ../../nbs/commands/race.ipynb #4478f504
+# %% ../../nbs/commands/race.ipynb #61b5b260
 def race_methods(a: RaceOptions):   # of the command
     "The work of `vader_race`"
     contests, groups, lrs = _contests(a), _entered(a.opponents), _rates(a.lrs)

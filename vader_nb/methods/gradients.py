@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['direction', 'cosines']
 
-# %% ../../nbs/methods/gradients.ipynb #0426eb57
+# %% ../../nbs/methods/gradients.ipynb #1ed31334
 import torch
 from torch import Tensor
 
-# %% ../../nbs/methods/gradients.ipynb #34f22193
+# %% ../../nbs/methods/gradients.ipynb #1558fe79
 def direction(loss_fn,            # `Batch -> (loss, metrics)`
               parameters: list,   # what would be trained
               batch,              # a `Batch`
