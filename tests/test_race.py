@@ -31,7 +31,10 @@ def test_race_of_all_opponents_and_again(tmp_path, capsys):
     assert len(legs) == 1 + 3*n
     trained = [f for f in legs.values() if f['opponent'] != 'base']
     assert all(f['points'][0]['queries'] == f['log'][-1][0] == 16 and f['points'][0]['backwards'] > 0 for f in trained)
-    assert len({f['points'][0]['test']['reward'] for f in trained}) > n             # the LoRAs differ
+    for name in OPPONENTS:
+        mine = [f for f in trained if f['opponent'] == name]
+        assert len({f['points'][0]['test']['reward'] for f in mine}) == len(mine)       # another rate, another seed: another LoRA
+        assert len({f['log'][0][3] for f in mine}) == len({f['seed'] for f in mine})    # another seed: other videos
     text = (tmp_path/'results.md').read_text()
     assert all(f'| {name} ' in text for name in OPPONENTS) and (tmp_path/'green.png').stat().st_size > 1000
     gone = sorted(tmp_path.glob('NFT*.json'))[0]

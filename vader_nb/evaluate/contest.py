@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPPONENTS', 'Opponent', 'Contest', 'Leg', 'leg_config', 'leg_file', 'read_leg', 'CPUClock', 'train_leg']
 
-# %% ../../nbs/evaluate/contest.ipynb #f9762f47
+# %% ../../nbs/evaluate/contest.ipynb #d1e8063b
 import json, re
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -27,7 +27,7 @@ from ..savings.rollout import EXACT, NONE, Savings
 from ..training import Training, check_count, hashed, plain
 from ..video import atomic_path
 
-# %% ../../nbs/evaluate/contest.ipynb #157a4660
+# %% ../../nbs/evaluate/contest.ipynb #bf1fa1c9
 @dataclass(frozen=True)
 class Opponent:
     "A method as it takes part in a contest"
@@ -50,7 +50,7 @@ OPPONENTS = {
     "DDPO official": Opponent(DDPO(**_GROUPS, minibatches=2, batch_ratio=True), savings=_TWICE),
     "DPO official": Opponent(DPO(reward_frames=4, official_pairs=True, official_dims=True), 8, savings=_TWICE)}
 
-# %% ../../nbs/evaluate/contest.ipynb #77ebf314
+# %% ../../nbs/evaluate/contest.ipynb #0f646417
 @dataclass(frozen=True)
 class Contest:
     "What all legs of a contest share"
@@ -71,7 +71,7 @@ class Contest:
         "Training prompts, and held-out ones"
         return [sample_prompts(load_prompts("tiny", k), getattr(self, k)) for k in ("train", "test")]
 
-# %% ../../nbs/evaluate/contest.ipynb #994ef1c7
+# %% ../../nbs/evaluate/contest.ipynb #38965c79
 @dataclass(frozen=True)
 class Leg:
     "A training of a contest"
@@ -91,7 +91,7 @@ def _without_code(data):
     "Plain data in which functions are named, without the hash of their code: it differs between versions of Python"
     return json.loads(re.sub(r" with hash \w+", "", json.dumps(plain(data))))
 
-# %% ../../nbs/evaluate/contest.ipynb #fd93f256
+# %% ../../nbs/evaluate/contest.ipynb #37188ea8
 def leg_config(contest: Contest,  # of which
                leg: Leg,          # one training
               ) -> dict:          # plain data
@@ -116,7 +116,7 @@ def _write(file, found):
     "Whole or not at all"
     with atomic_path(file) as tmp: Path(tmp).write_text(json.dumps(found) + "\n", encoding="utf-8")
 
-# %% ../../nbs/evaluate/contest.ipynb #ae48c4b2
+# %% ../../nbs/evaluate/contest.ipynb #b41fac9d
 class CPUClock:
     "A callback: the processor's seconds of a training, kept in its checkpoint"
     def __init__(self): self.seconds = 0.
@@ -134,7 +134,7 @@ def _digits(value):
     if isinstance(value, dict): return {k: _digits(v) for k, v in value.items()}
     return [_digits(v) for v in value] if isinstance(value, list) else value
 
-# %% ../../nbs/evaluate/contest.ipynb #ffa75e8a
+# %% ../../nbs/evaluate/contest.ipynb #62538fc7
 def _judged(pipe, reward, c):
     "Reward on the training prompts; reward, oracles and diversity on those held out"
     (train, test), settings = c.prompts(), asdict(c.sampler)
@@ -150,7 +150,7 @@ def _trained(c, leg, queries, checkpoint, clock):
     return align(load_pipeline(c.model), c.reward, c.prompts()[0], updates, o.method, Lora(c.rank), o.savings, training,
                  (clock,), **asdict(c.sampler))
 
-# %% ../../nbs/evaluate/contest.ipynb #45bac70e
+# %% ../../nbs/evaluate/contest.ipynb #7a636874
 _LOGGED = "queries", "forwards", "backwards", "reward"
 
 def _go_on(found, c, leg, queries, checkpoint):
@@ -167,7 +167,7 @@ def _base(found, c):
     nothing = dict.fromkeys((*_LOGGED[:3], "updates", "seconds"), 0)
     found["points"] = [nothing | _judged(load_pipeline(c.model), load_reward(c.reward), c)]
 
-# %% ../../nbs/evaluate/contest.ipynb #b646de12
+# %% ../../nbs/evaluate/contest.ipynb #bdfb3e7e
 def train_leg(folder: str | Path,  # for the legs' files; checkpoints are in `checkpoints` below it
               contest: Contest,    # of which
               leg: Leg,            # one training
