@@ -43,7 +43,7 @@ class Recipe:
     test_images: str | None = option(None, "held-out pictures", "prompts", "a part of --images")
     method: str = option("vader", "vader; without a reward gradient: ddpo, dpo or nft", "training")
     method_options: str | None = option(None, 'of ddpo, dpo or nft, such as "clip=1e-3"', "training", "its own")
-    train_steps: int = option(52, "optimiser updates of the LoRA", "training")
+    train_steps: int = option(40, "optimiser updates of the LoRA", "training")
     batch_size: int = option(4, "videos in an update", "training")
     gradient_accumulation_steps: int = option(1, "micro-batches of an update", "training")
     lr: float = option(1e-3, "learning rate of AdamW", "training")
