@@ -127,6 +127,7 @@ def write_scorer(name: str,           # of `PUBLISHED`
                  cache: Path,         # of `repository`
                  toy: bool = False):  # a small network of the same layout
     "A published scorer in the repositories that it is read from, with random weights"
+    if name not in rewards.DOWNLOADS: raise unknown("scorer that is read from the hub", name, rewards.DOWNLOADS)
     repo, other = rewards.DOWNLOADS[name][0], rewards.BESIDE.get(name, (None, ()))
     made = write_published(name, repository(cache, repo), toy)
     if "head" in made: made["head"].replace(repository(cache, other[0])/other[1][0])
