@@ -79,7 +79,11 @@ def begin_at(scheduler,                     # just after `set_timesteps`
                          "skip_prk_steps=True, or use Savings(fresh_noise=False)")
     elif hasattr(scheduler, "set_begin_index"): scheduler.set_begin_index(i)
 
+# %% ../nbs/core/schedulers.ipynb #4d0e6b46
+def _dark(scheduler): return getattr(getattr(scheduler, "config", None), "rescale_betas_zero_snr", False)
+
 def take_step(scheduler, pred, t, latents, **options):  # options of its `step`: eta, generator
     "The latents of the next step; a multistep method looks back on as many steps as were done"
     if hasattr(scheduler, "derivatives"): options["order"] = min(4, len(scheduler.derivatives) + 1)
+    if options.get("eta") == 1 and _dark(scheduler): options["eta"] = 1 - 1e-6     # see above
     return scheduler.step(pred, t, latents, **options).prev_sample
