@@ -49,6 +49,7 @@ def test_race_of_all_opponents_and_again(tmp_path, capsys):
 def test_longer_is_the_same_as_long(tmp_path):
     who = '--opponents', 'VADER fast, DDPO, DPO, NFT'
     race(tmp_path/'twice', *who)
+    for file in (tmp_path/'twice'/'checkpoints').glob('NFT*'): file.unlink()        # then the first half is trained once more
     race(tmp_path/'twice', *who, queries=32)
     race(tmp_path/'once', *who, queries=32)
     once, twice = legs_in(tmp_path/'once'), legs_in(tmp_path/'twice')

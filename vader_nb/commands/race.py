@@ -24,10 +24,10 @@ from ..video import atomic_path
 # %% ../../nbs/commands/race.ipynb #82ee9838
 @dataclass(frozen=True)
 class RaceOptions:
-    "Race VADER against methods that see only scores, on the tiny model. The same command goes on, or to more queries."
+    "Race VADER against methods that only see scores, on the tiny model; called again, it goes on where it was."
     out: str = option("race", "folder for a file of each leg, tables and plots; what is in it is not done again")
     rewards: str = option("tiny-aesthetic; tiny-action", "what to climb, one contest for each, separated by ;")
-    opponents: str = option("", "who takes part, separated by commas", none="all")
+    opponents: str | None = option(None, "who takes part, separated by commas", none="all")
     lrs: str = option("1e-3 3e-3 1e-2 3e-4", "learning rates of the sweep")
     seeds: int = option(3, "trainings of each opponent with its best learning rate")
     queries: int = option(128, "of the reward, in each leg; a multiple of --every")
@@ -132,7 +132,7 @@ def _save_plot(file, found, queries):
 # %% ../../nbs/commands/race.ipynb #61b5b260
 def race_methods(a: RaceOptions):   # of the command
     "The work of `vader_race`"
-    contests, groups, lrs = _contests(a), _entered(a.opponents), _rates(a.lrs)
+    contests, groups, lrs = _contests(a), _entered(a.opponents or ""), _rates(a.lrs)
     torch.set_num_threads(a.threads)
     with out_folder(a.out) as out:
         if not a.report: _run(a, out, contests, groups, lrs)
