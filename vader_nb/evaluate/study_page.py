@@ -9,7 +9,7 @@ __all__ = ['read_key', 'page_text', 'write_page', 'read_page_answers']
 import base64, html, json, math, random, secrets
 from pathlib import Path
 
-from .study import CHECK, OTHER, QUESTIONS, Answer, Study, Trial, check_rater, trial_videos
+from .study import CHECK, DAMAGE, OTHER, QUESTIONS, Answer, Study, Trial, check_rater, trial_videos
 from .study_widget import clip_bytes
 from ..video import atomic_path
 
@@ -26,7 +26,7 @@ def read_key(file: Path, study: Study) -> dict[str, tuple[str, str]]:      # cod
         told = json.loads(Path(file).read_text(encoding="utf-8"))
         if told["study"] != study.id: raise ValueError(f"of study {told['study']!r:.30}, this one is {study.id}")
         return {c: tuple(t) for c, t in told["codes"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as e: raise ValueError(
+    except DAMAGE as e: raise ValueError(
         f"{file} is no key of this study ({type(e).__name__}: {e}): give another folder") from None
 
 def _key(file, study, trials):
@@ -206,7 +206,7 @@ def _page_answer(told, rater, key):
     if other != (pair, OTHER[first]): raise ValueError(f"videos {told['a']!r} and {told['b']!r} are no pair")
     if told["question"] not in QUESTIONS or told["answer"] not in ("A", "B", "skip"): raise ValueError("unknown answer")
     seconds = float(told["seconds"])
-    if not math.isfinite(seconds): raise ValueError("no time")
+    if not 0 <= seconds < math.inf: raise ValueError("no time")
     return Answer(rater, pair, told["question"], first, told["answer"], seconds)
 
 def _page_file(file, study, key):
@@ -217,7 +217,7 @@ def _page_file(file, study, key):
         found = [_page_answer(a, check_rater(told["rater"]), key) for a in told["answers"]]
         if len({a[1:3] + (a.check,) for a in found}) != len(found): raise ValueError("a question is answered twice")
         return found
-    except (AttributeError, KeyError, TypeError, ValueError) as e: raise ValueError(
+    except DAMAGE as e: raise ValueError(
         f"{file} holds no answers to this page ({type(e).__name__}: {e})") from None
 
 # %% ../../nbs/evaluate/study_page.ipynb #9ac62b20
