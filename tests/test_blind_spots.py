@@ -817,7 +817,7 @@ def test_commands_train_tiny_a_second_cycle(monkeypatch, tmp_path):
     monkeypatch.setattr(t2v, 'load_tiny_networks', lambda folder: ('nets', None))
     monkeypatch.setattr(t2v, 'save_tiny', lambda *a: None)
     monkeypatch.setattr(t2v, 'train_unet', lambda vae, cycle, seed=0, **k: told.append((cycle, seed)) or (None, []))
-    for init in (None, 'x'): train_tiny._train_part(train_tiny.TrainTinyOptions(init=init, seed=4), tmp_path)
+    for init in (None, 'x'): train_tiny.PARTS['unet'](train_tiny.TrainTinyOptions(init=init, seed=4), tmp_path)
     assert told == [(t2v.FIRST_CYCLE, 4), (t2v.SECOND_CYCLE, 5)]
 
 def test_commands_bench_when_a_reward_is_reached():

@@ -5,6 +5,7 @@ import huggingface_hub.constants as hub
 import pytest, torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from vader_nb.downloads import REVISIONS
 from vader_nb.rewards.load import CLOSED_FORMS, DOWNLOADS, REWARDS, TOYS, load_reward
 from vader_nb.rewards.clip import OPENAI_CLIP, tiny_tokenizer
 from vader_nb.rewards.preference import VIT_H
@@ -30,7 +31,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, 'HF_HUB_OFFLINE', True)
     monkeypatch.setattr(hub, 'HF_HUB_CACHE', str(tmp_path/'hub'))
     def make(name):
-        folder, commit = tmp_path/'hub'/f'models--{name.replace("/", "--")}', '0'*40
+        folder, commit = tmp_path/'hub'/f'models--{name.replace("/", "--")}', REVISIONS.get(name, '0'*40)      # what is pinned is what is read
         (snapshot := folder/'snapshots'/commit).mkdir(parents=True, exist_ok=True)
         (folder/'refs').mkdir(exist_ok=True)
         (folder/'refs'/'main').write_text(commit)
