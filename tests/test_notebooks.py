@@ -107,6 +107,7 @@ print(os.environ["HF_HUB_OFFLINE"], "torch" in sys.modules, os.getpgid(0) == os.
     passed, _, log = fork(path)
     assert passed, log
 
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='only Linux lists the threads of a process')
 def test_a_fork_takes_no_lock_of_another_thread_along():
     fork(ROOT/'nbs'/'core'/'names.ipynb')
     assert len(os.listdir(f'/proc/{forkserver._forkserver._forkserver_pid}/task')) == 1

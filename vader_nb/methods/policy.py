@@ -14,10 +14,11 @@ from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from ..diffusion import alpha_bars, log_prob, to_x0_eps
+from ..diffusion import log_prob
 from ..models.rflow import RFlowScheduler
 from ..pipeline import GreyPipeline
 from ..sampling import plan_sampling
+from ..schedulers import ddim_gaussian
 
 # %% ../../nbs/methods/policy.ipynb #5990435e
 class Gaussian(NamedTuple):
@@ -25,13 +26,7 @@ class Gaussian(NamedTuple):
     mean: Tensor    # (B, C, f, h, w), with gradient
     std: Tensor     # one number; 0 for a step without noise
 
-def _ddim(scheduler, pred, t, x_t, eta):
-    "DDIM's own step, with less of the predicted noise; and its width"
-    now, prev = alpha_bars(scheduler, t)
-    var = eta**2*((1 - prev)/(1 - now)*(1 - now/prev)).clamp(min=0)
-    _, eps = to_x0_eps(pred, x_t, now, scheduler.config.prediction_type)
-    less = (1 - prev - var).clamp(min=0).sqrt() - (1 - prev).sqrt()
-    return Gaussian(scheduler.step(pred, t, x_t).prev_sample + less*eps, var.sqrt().to(x_t))
+def _ddim(*step): return Gaussian(*ddim_gaussian(*step))
 
 # %% ../../nbs/methods/policy.ipynb #515139fe
 def sde_step(velocity: Tensor,   # (B, ...) noise - x0, after guidance
