@@ -6,11 +6,14 @@
 __all__ = ['Batch', 'batch_at', 'split_batch', 'make_accelerator', 'average_gradients']
 
 # %% ../nbs/core/batches.ipynb #d1217806
+import atexit
+import sys
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -57,13 +60,21 @@ def split_batch(batch_size: int,                     # B, videos in an update
     return [slice(i*n, (i+1)*n) for i in range(first, first + A)]
 
 # %% ../nbs/core/batches.ipynb #8bd839f3
+def _disconnect():
+    "Close the connection between processes before Python ends, unless an error ends it"
+    if dist.is_initialized() and not hasattr(sys, "last_value"): dist.destroy_process_group()
+
 @contextmanager
 def make_accelerator(device: torch.device,       # where the parameters are
                      mixed_precision: str=None,  # "no", "bf16", "fp16" (GPU); None: what accelerate was told, or "no"
                     ):                           # an `Accelerator`, of use inside the block
     "A fresh Accelerator, beside those of the user; ValueError for an unknown precision or fp16 without a GPU"
+    connected = dist.is_initialized()
     with own_accelerator():
-        yield Accelerator(cpu=torch.device(device).type == "cpu", mixed_precision=mixed_precision)
+        ours = Accelerator(cpu=torch.device(device).type == "cpu", mixed_precision=mixed_precision)
+        if dist.is_initialized() and not connected: atexit.register(_disconnect)
+        yield ours
+
 
 # %% ../nbs/core/batches.ipynb #4d8c9b57
 @torch.no_grad()
