@@ -15,7 +15,7 @@ import torch
 
 from ..lora import Lora
 from ..names import unknown
-from .footprint import TRICKS, DryStep, estimate
+from .footprint import TRICKS, DryStep, RealNumbers, estimate, is_small
 from .memory import channels_last, half_reward, replaced, trick, use_tricks
 from .meter import free_memory
 from .planner import Device, Plan, make_plan, possible_tricks
@@ -85,9 +85,10 @@ class Fit:
                 f"(at: {e.at}; weights {e.weights/2**30:.2f} GB)")
 
 def dry_step(pipe, reward, shape: StepShape) -> DryStep:
-    "The step of a run without numbers"
+    "The step of a run without numbers, or with them where that is quicker"
     half = pipe.dtype if _samples_in_half(pipe) else None
-    return DryStep(pipe, reward, shape.batch_size, half, shape.lora, shape.guidance_scale)
+    mode = RealNumbers() if is_small(pipe, reward, shape.batch_size) else None
+    return DryStep(pipe, reward, shape.batch_size, half, shape.lora, shape.guidance_scale, mode)
 
 # %% ../../nbs/savings/fitting.ipynb #a68201a7
 def smaller_plan(fit: Fit,             # the plan that was not small enough

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FakeTensor', 'FakeTensorMode', 'TRICKS', 'fake_mode', 'fake_twin', 'Part', 'run_part', 'dry_pipeline', 'DryStep',
-           'Estimate', 'weight_bytes', 'encoder_of', 'estimate']
+           'RealNumbers', 'is_small', 'Estimate', 'weight_bytes', 'encoder_of', 'estimate']
 
 # %% ../../nbs/savings/footprint.ipynb #7bebe07e
-import copy, warnings
+import copy, math, warnings
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,7 @@ def fake_mode():
 def _fake_like(t, dtype):
     "A fake tensor, or parameter, of the same shape; frozen ones in another precision"
     frozen = t.is_floating_point() and not t.requires_grad
-    new = torch.empty(t.shape, dtype=dtype if frozen and dtype else t.dtype)
+    new = torch.zeros(t.shape, dtype=dtype if frozen and dtype else t.dtype)
     return nn.Parameter(new, t.requires_grad) if isinstance(t, nn.Parameter) else new
 
 def _tensors_of(net):
@@ -200,6 +200,20 @@ def _function(self: DryStep, name, frames):
     if name == "decode": return (lambda z: pipe.decode(z, _worst_frames(pipe.num_frames, n))), latents.requires_grad_()
     cond, t = _condition(pipe, self.batch_size), torch.tensor(500)
     return (lambda x: pipe.denoise(x, t, cond, self.guidance_scale)), latents.requires_grad_(name == "later")
+
+# %% ../../nbs/savings/footprint.ipynb #43c1f62b
+class RealNumbers:
+    "In the place of a fake mode: tensors have their numbers"
+    def __enter__(self): return self
+    def __exit__(self, *error): return False
+    def from_tensor(self, t): return t
+
+def is_small(pipe, reward: Reward, batch_size: int = 1) -> bool:  # videos at once
+    "Is a step computed sooner than it is pretended? On a CPU, with at most 16 million numbers, a small video"
+    tensors = [t for net in networks(pipe, reward) for t in _tensors_of(net)]
+    pixels = batch_size*pipe.num_frames*math.prod(_pixel_size(pipe))
+    plain = all(t.device.type == "cpu" and t.dtype.itemsize >= 4 and not isinstance(t, FakeTensor) for t in tensors)
+    return plain and pixels <= 2**18 and sum(t.numel() for t in tensors) <= 2**24
 
 # %% ../../nbs/savings/footprint.ipynb #2d2ac09f
 @dataclass(frozen=True)
