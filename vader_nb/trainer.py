@@ -63,6 +63,7 @@ class FitState:
     loss_fn: Callable = None            # what the run was given; it may have a state of its own
     counts: object = None               # a `Counts`, or None
     kept: tuple = ()                    # callbacks with a state of their own
+    stop: str | None = None             # why to end after this update; a callback may say so
     @property
     def step(self): return len(self.log)  # updates done
 
@@ -291,6 +292,11 @@ def _remark_on_gradients(state):
                   "reward flat here, are its scores or pixels clamped, or does the loss not depend on the videos?")
 
 # %% ../nbs/core/trainer.ipynb #30990366
+def _stopped(state):
+    "Did a callback ask for the end? Callbacks are in the main process, so it tells the others"
+    asked = torch.tensor(float(state.stop is not None), device=state.accelerator.device)
+    return bool(broadcast(asked))
+
 def _loop(state, records, config, training, updates_per_rollout, callbacks):
     "Write down what the updates yield; `after_fit` is called also if they fail"
     saved = state.step
@@ -310,4 +316,7 @@ def _loop(state, records, config, training, updates_per_rollout, callbacks):
                 _save(state, training.checkpoint, config)
                 saved = state.step
             _call(told, "after_step", state)
+            if state.step % updates_per_rollout == 0 and _stopped(state):
+                if saved < state.step: _save(state, training.checkpoint, config)
+                break
     return state.log
