@@ -13,6 +13,10 @@ PATHS = '''paths:
     for: builders
     after: an evening
     chapters: [core/mul]
+about:
+  core/add: {at: [LoRA], recap: [One and one make two., "Two and two make four.", A sum has no order at all.]}
+  core/show: {at: all, needs: [core/add], recap: [It shows what was added., It shows it only once., It shows it in black.]}
+  core/mul: {at: [loss], recap: [A product is a sum., A sum is no product., One times one is one.]}
 '''
 
 @pytest.fixture
@@ -37,8 +41,43 @@ def test_faultless(walk, check): assert check(walk) == []
 def test_pages_are_up_to_date(walk): assert pages.out_of_date(walk) == []
 
 def test_last_cells_name_the_next_chapters(walk):
-    assert last(walk, 'core/add.ipynb') == '**Next**: on the path *an evening*, [A notebook](show.ipynb).'
-    assert last(walk, 'core/show.ipynb') == '**Next**: the path *an evening* ends here; [the index](../index.ipynb#reading-paths) has the others.'
+    recap = '**To take along**\n\n- One and one make two.\n- Two and two make four.\n- A sum has no order at all.\n\n'
+    assert last(walk, 'core/add.ipynb') == recap + '**Next**: on the path *an evening*, [A notebook](show.ipynb).'
+    assert last(walk, 'core/show.ipynb').split('\n\n')[-1] == '**Next**: the path *an evening* ends here; [the index](../index.ipynb#reading-paths) has the others.'
+
+def third(root, name): return ''.join(read(root/'nbs'/name)['cells'][2]['source'])
+
+def test_heads_say_where_one_is(walk):
+    line = 'prompts → denoiser → **[LoRA]** → sampler → decoder → frames → reward → loss → update'
+    assert third(walk, 'core/add.ipynb') == f"**In the paper's Figure 2**: {line}.\n\n**Builds on**: PyTorch, and no other chapter. **Reading**: about 1 min."
+    assert '**[prompts]** → **[denoiser]**' in third(walk, 'core/show.ipynb') and '**Builds on**: [A notebook](add.ipynb).' in third(walk, 'core/show.ipynb')
+
+@pytest.mark.parametrize('old, new, fault', [
+    ('at: [LoRA]', 'at: [lora]', "core/add.ipynb: at: ['lora']"),
+    ('at: [loss], ', '', 'core/mul.ipynb: at: []'),
+    ('"Two and two make four.", ', '', 'core/add.ipynb: recap: 2 sentences'),
+    ('One times one is one.', 'Ones', 'core/mul.ipynb: recap: 3 sentences, three are wanted, each with its full stop'),
+    ('needs: [core/add]', 'needs: [core/mul]', 'core/show.ipynb: needs core/mul, which no path has before it'),
+    ('  core/mul: {', '  core/gone: {', 'about: core/gone.ipynb is on no path'),
+    ('  core/mul: {', '  core/gone: {', 'core/mul.ipynb: at: []')])
+def test_heads_and_recaps(walk, old, new, fault):
+    edit(walk/'nbs'/'book.yml', old, new)
+    assert any(f.startswith(fault.replace('.ipynb is', ' is')) for f in gate.headed(walk)), gate.headed(walk)
+
+def test_a_chapter_without_a_head(walk):
+    edit(walk/'nbs'/'book.yml', '  core/mul: {at', '  core/mul: {} #')
+    assert any(f.startswith('core/mul.ipynb: at') for f in gate.headed(walk))
+    for n, made in pages.derived(walk): (walk/n).write_text(made, encoding='utf-8')
+    assert not third(walk, 'core/mul.ipynb').startswith(pages.HEAD) and not last(walk, 'core/mul.ipynb').startswith(pages.RECAP)
+    (walk/'nbs'/'exceptions.yml').write_text('heads:\n  core/mul.ipynb: a product explains itself\n')
+    assert gate.headed(walk) == []
+
+def test_heads_do_not_count_as_prose(walk):
+    assert pages.HEAD in third(walk, 'core/mul.ipynb')
+    without = pages.words(walk/'nbs'/'core'/'mul.ipynb')
+    edit(walk/'nbs'/'book.yml', 'at: [loss]', 'at: [loss, reward, frames]')
+    for n, made in pages.derived(walk): (walk/n).write_text(made, encoding='utf-8')
+    assert pages.words(walk/'nbs'/'core'/'mul.ipynb') == without
 
 def test_last_cells_are_clean(walk):
     nb = read(walk/'nbs'/'core'/'add.ipynb')
@@ -54,6 +93,7 @@ def test_another_order(walk):
 
 def test_a_chapter_that_leaves_its_path(walk):
     edit(walk/'nbs'/'book.yml', 'chapters: [core/add, core/show]', 'chapters: [core/add]')
+    edit(walk/'nbs'/'book.yml', '  core/show: {at', '  core/gone: {at')
     for n, made in pages.derived(walk): (walk/n).write_text(made, encoding='utf-8')
     assert not last(walk, 'core/show.ipynb').startswith(pages.NEXT)
 

@@ -1,4 +1,4 @@
-"""Make what is derived from the notebooks and settings.ini: the sidebar, the footer, the lists in index.ipynb, the last cell of each chapter on a reading path, README.md.
+"""Make what is derived from the notebooks and settings.ini: the sidebar, the footer, the lists in index.ipynb, head and last cell of each chapter on a reading path, README.md.
 
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
@@ -11,6 +11,7 @@ The parts of the book, the order of their chapters and the reading paths stand i
 and what stands between the two lines is the template filled from that file below nbs, which a command wrote (`--out` keeps a results.json).
 """
 import hashlib, json, os, re, sys
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -18,13 +19,16 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, settings, source
 
-LIST, PATHS, NEXT = '## The notebooks', '## Reading paths', '**Next**: '
+LIST, PATHS, NEXT, RECAP, HEAD = '## The notebooks', '## Reading paths', '**Next**: ', '**To take along**\n', "**In the paper's Figure 2**: "
+BOXES = 'prompts denoiser LoRA sampler decoder frames reward loss update'.split()    # the paper's Figure 2 in one line
+PACE = 200      # words that one reads in a minute
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
 NUMBERS = re.compile(r'(<!-- numbers of (\S+): (.*?) -->\n).*?(<!-- end of numbers -->)', re.S)
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
 
 
-def book(root): return yaml.safe_load((Path(root)/'nbs'/'book.yml').read_text(encoding='utf-8'))
+_parsed = lru_cache(8)(yaml.safe_load)
+def book(root): return _parsed((Path(root)/'nbs'/'book.yml').read_text(encoding='utf-8'))
 
 def parts(root):
     "(title of the part, its notebooks below nbs) in the order of book.yml; ValueError for a notebook without a line there, and the reverse"
@@ -69,8 +73,8 @@ def paths(root):
     return [p | dict(chapters=[f'{c}.ipynb' for c in p['chapters']]) for p in book(root).get('paths', [])]
 
 def words(path):
-    "Words of a notebook's prose, without its exercises"
-    prose = [source(c) for c in read(path)['cells'] if c['cell_type'] == 'markdown']
+    "Words of a notebook's prose, without its head and its exercises"
+    prose = [source(c) for c in read(path)['cells'] if c['cell_type'] == 'markdown' and not source(c).startswith(HEAD)]
     starts = [i for i, text in enumerate(prose) if text.startswith('## ')] + [len(prose)]
     left_out = {i for a, b in zip(starts, starts[1:]) if prose[a].startswith('## Exercises') for i in range(a, b)}
     return sum(len(text.split()) for i, text in enumerate(prose) if i not in left_out)
@@ -99,13 +103,38 @@ def next_text(root, name):
         said.append(f'on the path *{p["title"]}*, {_link(root, rest[0], name)}' if rest else f'the path *{p["title"]}* ends here; [the index]({back}) has the others')
     return f'{NEXT}{"; ".join(said)}.' if said else ''
 
-def with_next(root, name):
-    "The chapter `name` with its last cell brought up to date"
-    nb, text = read(Path(root)/'nbs'/name), next_text(root, name)
-    old = [c for c in nb['cells'] if c['cell_type'] == 'markdown' and source(c).startswith(NEXT)]
-    ident = old[-1]['id'] if old else hashlib.sha256(f'next {name}'.encode()).hexdigest()[:8]
+def about(root, name):
+    "What book.yml says of a chapter: at, needs, recap; {} for nothing"
+    return (book(root).get('about') or {}).get(name.removesuffix('.ipynb'), {})
+
+def figure_2(at):
+    "The paper's Figure 2 in one line, with the boxes lit that a chapter is about"
+    return ' → '.join(f'**[{b}]**' if at == 'all' or b in at else b for b in BOXES)
+
+def head_text(root, name):
+    "The third cell of a chapter on a path: where one is, what one needs, how long it takes; '' where book.yml says nothing"
+    if not (said := about(root, name)): return ''
+    needs = ', '.join(_link(root, f'{n}.ipynb', name) for n in said.get('needs', ())) or 'PyTorch, and no other chapter'
+    minutes = max(1, round(words(Path(root)/'nbs'/name)/PACE))
+    return f'{HEAD}{figure_2(said["at"])}.\n\n**Builds on**: {needs}. **Reading**: about {minutes} min.'
+
+def end_text(root, name):
+    "The last cell of a chapter: three sentences to take along, and the next chapter of each path"
+    recap = ''.join(f'\n- {s}' for s in about(root, name).get('recap', ()))
+    return '\n\n'.join(filter(None, [f'{RECAP}{recap}' if recap else '', next_text(root, name)]))
+
+def _replaced(nb, starts, text, place, key):
+    "The cells without those that begin so, and `text` at a place; a cell keeps its id"
+    old = [c for c in nb['cells'] if c['cell_type'] == 'markdown' and source(c).startswith(starts)]
+    ident = old[-1]['id'] if old else hashlib.sha256(key.encode()).hexdigest()[:8]
     nb['cells'] = [c for c in nb['cells'] if c not in old]
-    if text: nb['cells'].append(dict(cell_type='markdown', id=ident, metadata={}, source=text.splitlines(True)))
+    if text: nb['cells'].insert(place(nb), dict(cell_type='markdown', id=ident, metadata={}, source=text.splitlines(True)))
+
+def with_ends(root, name):
+    "The chapter `name` with its head and its last cell brought up to date"
+    nb = read(Path(root)/'nbs'/name)
+    _replaced(nb, HEAD, head_text(root, name), lambda nb: 2, f'head {name}')
+    _replaced(nb, (NEXT, RECAP), end_text(root, name), lambda nb: len(nb['cells']), f'next {name}')
     return dumps(nb)
 
 def results(path):
@@ -155,7 +184,7 @@ def derived(root):
     "(file, what it should hold) for every derived page; the chapters first, since the index counts their words"
     for p in notebooks(root):
         name, text = name_of(p, root), p.read_text(encoding='utf-8')
-        if name != 'index.ipynb' and (NEXT in text or next_text(root, name)): yield f'nbs/{name}', with_next(root, name)
+        if name != 'index.ipynb' and (NEXT in text or HEAD in text or end_text(root, name)): yield f'nbs/{name}', with_ends(root, name)
     for n, make in PAGES.items(): yield n, make(root)
 
 def out_of_date(root):

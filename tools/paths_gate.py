@@ -4,7 +4,7 @@
 
 A chapter on a path uses nothing that the path has not explained: it imports only from modules whose chapters stand before it on the path
 (or on the path that one reads first), from its own, and from the front door. nbs/exceptions.yml argues what differs: `plumbing` for modules that need
-no chapter to be understood, `paths` for a module that a chapter introduces in passing (from there on it counts as explained).
+no chapter to be understood, `paths` for a module that a chapter introduces in passing (from there on it counts as explained), `heads` for a chapter without head and recap.
 """
 import ast, math, sys
 from pathlib import Path
@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.architecture_gate import cell_trees, door, imported, module_files, module_of, owner
 from tools.house_gate import _spare, exceptions
 from tools.notebooks import ROOT, name_of, notebooks, read, source
-from tools.pages import paths, words
+from tools.pages import BOXES, about, book, paths, words
 
 
 def uses(root, name):
@@ -59,7 +59,26 @@ def exercised(root):
         faults += [f'{c}: {text.count(k)} exercises of the kind "{k.strip(". *")}", at least {n}' for k, n in KINDS.items() if text.count(k) < n]
     return faults
 
-CHECKS = [known_chapters, explained, short_enough, exercised]
+def _missing(said, before, name):
+    "What is wrong with what book.yml says of a chapter"
+    at, recap = said.get('at', []), said.get('recap', [])
+    if at != 'all' and (not at or {*at} - {*BOXES}): yield f'at: {at!r}: give boxes of {BOXES}, or all'
+    if len(recap) != 3 or not all(len(s.split()) > 4 and s.endswith('.') for s in recap): yield f'recap: {len(recap)} sentences, three are wanted, each with its full stop'
+    for n in said.get('needs', ()):
+        if n not in before: yield f'needs {n}, which no path has before it'
+
+def headed(root):
+    "Each chapter on a path says where one is, what one needs, and what to take along; exceptions.yml argues where not"
+    table, found = {p['title']: p for p in paths(root)}, {}
+    for p in table.values():
+        chapters = table.get(p.get('after'), dict(chapters=[]))['chapters'] + p['chapters']
+        for i, c in enumerate(chapters):
+            before = {b.removesuffix('.ipynb') for b in chapters[:i]}
+            for why in _missing(about(root, c), before, c): found.setdefault(c, f'{c}: {why}')
+    known = {c.removesuffix('.ipynb') for p in table.values() for c in p['chapters']}
+    return _spare(root, 'heads', found) + [f'about: {c} is on no path' for c in book(root).get('about') or {} if c not in known]
+
+CHECKS = [known_chapters, explained, short_enough, exercised, headed]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 

@@ -291,12 +291,13 @@ def _remark_on_gradients(state):
     warnings.warn(f"the gradient was exactly 0 in all of the first {state.step} updates, so nothing is learnt: is the "
                   "reward flat here, are its scores or pixels clamped, or does the loss not depend on the videos?")
 
-# %% ../nbs/core/trainer.ipynb #30990366
+# %% ../nbs/core/trainer.ipynb #5c0ffee1
 def _stopped(state):
     "Did a callback ask for the end? Callbacks are in the main process, so it tells the others"
     asked = torch.tensor(float(state.stop is not None), device=state.accelerator.device)
     return bool(broadcast(asked))
 
+# %% ../nbs/core/trainer.ipynb #30990366
 def _loop(state, records, config, training, updates_per_rollout, callbacks):
     "Write down what the updates yield; `after_fit` is called also if they fail"
     saved = state.step
