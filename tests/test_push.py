@@ -1,13 +1,15 @@
 "A run that is pushed to the stand-in hub comes back into stock diffusers"
-import json, os, subprocess, sys
+import json, os, re, subprocess, sys
+from types import SimpleNamespace
 
 import pytest, torch
 from hub.server import Fault
 from huggingface_hub import HfApi, constants, hf_hub_download
 from vader_nb import align, load_pipeline, load_prompts
-from vader_nb.downloads import DownloadError
+from vader_nb.downloads import DownloadError, fetch_files
 from vader_nb.hub import weights_folder
-from vader_nb.lora import LORA_FILE
+from vader_nb.lora import LORA_FILE, Lora, add_lora, lora_parameters, save_lora
+from vader_nb.methods.sharing import usage
 from vader_nb.training import Training
 
 STOCK = """import sys, torch                # diffusers alone, in a process of its own
@@ -35,15 +37,17 @@ def online(hub, tmp_path, monkeypatch):
     monkeypatch.setenv('HF_TOKEN', 'hf_standin')
     return hub
 
-def test_there_and_back(run, online, tmp_path):
-    "All files of `save` and a card; diffusers gets the LoRA from there by its name, and computes the same"
+def test_there_and_back(run, online, tmp_path, capfd):
+    "All files of `save` and a card; diffusers gets the LoRA from there by its name, and computes the same. The token is nowhere"
     address = run.push_to_hub('me/my-lora', prompts=run.prompts[:1])
     assert address.startswith(f'{online.url}/me/my-lora/commit/')
     files = {f.rfilename for f in HfApi().model_info('me/my-lora').siblings}
     assert {LORA_FILE, 'README.md', 'options.json', 'log.jsonl', 'before_after.png', 'before_after.mp4'} <= files
     card = open(hf_hub_download('me/my-lora', 'README.md')).read()
-    assert 'load_lora_adapter("me/my-lora", prefix="unet", use_safetensors=True)' in card and 'aligned to green' in card
+    assert 'load_lora_adapter("me/my-lora", prefix="unet", use_safetensors=True)' in card and 'aligned to `green`' in card
     assert json.load(open(hf_hub_download('me/my-lora', 'options.json')))['train_steps'] == 2
+    for name in files: assert b'hf_standin' not in open(hf_hub_download('me/my-lora', name), 'rb').read(), name
+    assert 'hf_standin' not in ''.join(capfd.readouterr())
 
     torch.save(dict(latents=torch.randn(1, 4, 8, 8, 8), text=torch.randn(1, 5, run.pipe.denoiser.config.cross_attention_dim)), tmp_path/'given.pt')
     env = os.environ | online.environment(tmp_path/'home')
@@ -60,3 +64,32 @@ def test_refused(run, online, monkeypatch):
         online.faults['me/other'] = Fault(status)
         with pytest.raises(DownloadError, match=f'me/other could not be written on the hub: {told}') as e: run.push_to_hub('me/other', prompts=run.prompts[:1])
         assert len(str(e.value).splitlines()) == 1
+
+INPUTS = dict(      # what the denoiser of a model is called with
+    modelscope=lambda net: ((torch.randn(1, 4, 4, 8, 8), 10, torch.randn(1, 5, net.config.cross_attention_dim)), {}),
+    videocrafter2=lambda net: ((torch.randn(1, 4, 4, 8, 8), 10, torch.randn(1, 5, net.config.cross_attention_dim)), {}),
+    svd=lambda net: ((torch.randn(1, 3, 8, 8, 8), torch.tensor(1.5), torch.randn(1, 1, net.config.cross_attention_dim)), dict(added_time_ids=torch.ones(1, 3))),
+    wan=lambda net: ((torch.randn(1, 16, 3, 4, 4), torch.tensor([10.]), torch.randn(1, 5, net.config.text_dim)), {}))
+
+def computed(net, args, kwargs):
+    double = lambda x: x.double() if isinstance(x, torch.Tensor) else x
+    with torch.no_grad(): return net.double()(*map(double, args), **{k: double(v) for k, v in kwargs.items()}, return_dict=False)[0]
+
+@pytest.mark.parametrize('name', INPUTS)
+def test_lines_of_the_card(online, tmp_path, monkeypatch, name):
+    "What the card tells to type, typed: the stock pipeline of each base model predicts what ours predicts"
+    monkeypatch.chdir(tmp_path)
+    pipe = load_pipeline(name, **(dict(converted='videocrafter2') if name == 'videocrafter2' else {}))
+    add_lora(pipe, Lora(4, 2.))
+    for p in lora_parameters(pipe): torch.nn.init.normal_(p, std=.1)
+    save_lora(pipe, tmp_path/'lora')
+    lines, typed = usage(SimpleNamespace(pipe=pipe, options={}), 'lora'), {}
+    assert len([l for l in lines.splitlines() if not l.startswith('#')]) <= 4
+    base = re.search(r'from_pretrained\("(.+)"\)', lines)[1]     # diffusers asks another hub than the stand-in, so it gets what we have read of the repository
+    exec(lines.replace(base, base if base == name else str(fetch_files(base, 'model_index.json'))).replace('"lora"', '"./lora"'), typed)
+    stock = getattr(typed['pipe'], 'unet', None) or typed['pipe'].transformer
+    torch.manual_seed(0)
+    args, kwargs = INPUTS[name](pipe.denoiser)
+    ours, theirs = (computed(net, args, kwargs) for net in (pipe.denoiser, stock))
+    stock.disable_lora()
+    assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(computed(stock, args, kwargs), theirs, atol=1e-4)

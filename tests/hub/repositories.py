@@ -34,7 +34,7 @@ def _half(folder):
 def _diffusers(folder, index, **parts):
     "A pipeline as diffusers saves it"
     for name, part in parts.items(): part.save_pretrained(folder/name)
-    module = lambda p: [('transformers' if 'transformers' in type(p).__module__ else 'diffusers'), type(p).__name__]
+    module = lambda p: [type(p).__module__.split('.')[0], type(p).__name__]
     (folder/'model_index.json').write_text(json.dumps(dict(_class_name=index, _diffusers_version='0.14.0', **{n: module(p) for n, p in parts.items()})))
 
 def words(folder):

@@ -186,21 +186,12 @@ def _evaluate(a, run, groups):
                                 **asdict(run.sampler)) for k, p in groups.items()}
     return measure(0., "before"), measure(1., "after")
 
-# %% ../../nbs/commands/align.ipynb #b0e6d9d2
-def _write_curve(run, path):
-    from matplotlib.figure import Figure
-    from vader_nb.callbacks import plot_log
-    from vader_nb.video import atomic_path
-    figure = Figure(figsize=(6, 3.2), dpi=90, layout="constrained")
-    plot_log(run.log, smooth=min(5, len(run.log)), ax=figure.subplots())
-    with atomic_path(path) as tmp: figure.savefig(tmp)
-
 # %% ../../nbs/commands/align.ipynb #7a7cdcf7
 def _write_results(a, run, before, after, out):
-    "Table, results and curve; returns the table"
+    "Table, results and card; returns the table"
     from vader_nb.counting import COUNTED
     from vader_nb.evaluate.measures import comparison_table
-    from vader_nb.methods.vader import run_card
+    from vader_nb.methods.sharing import run_card
     from vader_nb.video import atomic_path
     spent = {k: run.log[-1][k] for k in COUNTED if k in run.log[-1]}
     cost = dict(seconds=round(sum(r["seconds"] for r in run.log))) | spent
@@ -212,7 +203,6 @@ def _write_results(a, run, before, after, out):
              "README.md": run_card(run, str(out), made_by(a, table, settings_text(settings)), bool(a.pictures))}
     for name, text in texts.items():
         with atomic_path(out/name) as tmp: tmp.write_text(text, encoding="utf-8")
-    _write_curve(run, out/"reward.png")
     return table
 
 # %% ../../nbs/commands/align.ipynb #9aa4577b
@@ -234,16 +224,15 @@ def made_by(a: AlignOptions,
             settings,  # what was really used, as text
            ) -> str:   # markdown for the card of the run
     "How a run came about"
+    from vader_nb.methods.sharing import fenced, in_code
     return f"""
-Made by `{typed_as(a)}`.
+Made by {in_code(typed_as(a), 10_000)}.
 
 {table}
 
 Settings (more in `results.json`):
 
-```
-{settings}
-```
+{fenced(settings)}
 """
 
 # %% ../../nbs/commands/align.ipynb #8a08dc0a
