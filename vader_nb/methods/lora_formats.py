@@ -23,7 +23,7 @@ from ..models.videocrafter2 import unet_names
 from ..names import unknown
 from ..video import atomic_path
 
-# %% ../../nbs/methods/lora_formats.ipynb #bd496289
+# %% ../../nbs/methods/lora_formats.ipynb #7382c3a4
 _WAN = ((r"\.attn1\.", ".self_attn."), (r"\.attn2\.", ".cross_attn."), (r"\.to_([qkv])$", r".\1"),
         (r"\.to_out\.0$", ".o"), (r"\.ffn\.net\.0\.proj$", ".ffn.0"), (r"\.ffn\.net\.2$", ".ffn.2"))
 
@@ -43,6 +43,7 @@ def _vc2_name(layer, names):
     known = max((n for n in names if layer.startswith(n + ".")), key=len, default=None)
     return layer if known is None else names[known] + layer[len(known):]
 
+# %% ../../nbs/methods/lora_formats.ipynb #70e5751e
 def original_names(model,                # a pipeline, or its denoiser; of VideoCrafter2 the pipeline
                   ) -> dict[str, str]:   # linear layer of diffusers -> its name where the model was published
     "The names that a model's layers had in the code of its authors; for models without a table, diffusers'"
@@ -148,14 +149,15 @@ def read_lora(path: str | Path,           # .safetensors, or a file of torch.sav
         f"{path} changes nothing: every B of its {len(parts)} layers is zero; was it saved before it was trained?")
     return parts
 
-# %% ../../nbs/methods/lora_formats.ipynb #ea6deb84
+# %% ../../nbs/methods/lora_formats.ipynb #7a28ea2c
 def lora_parts(model,              # a pipeline, or a denoiser, with a LoRA
               ) -> dict[str, Part]:  # layer -> its part
     "The LoRA that a model carries"
     found = {n: m for n, m in _linear(model).items() if isinstance(m, LoraLayer)}
     if not found: raise ValueError(f"{type(_net(model)).__name__} carries no LoRA")
-    weight = lambda half: next(iter(half.values())).weight.detach()
-    return {n: Part(weight(m.lora_A), weight(m.lora_B), float(next(iter(m.lora_alpha.values())))) for n, m in found.items()}
+    first = lambda by_adapter: next(iter(by_adapter.values()))
+    weight = lambda half: first(half).weight.detach()
+    return {n: Part(weight(m.lora_A), weight(m.lora_B), float(first(m.lora_alpha))) for n, m in found.items()}
 
 def _padded(p, rank):
     "The same change with a higher rank, and a scale of 1"
@@ -192,7 +194,7 @@ def _header(parts, model):
     told = {f"{prefix}.{k}": sorted(v) if isinstance(v, set) else v for k, v in config.items()}
     return {"format": "pt", "lora_adapter_metadata": json.dumps(told, indent=2, sort_keys=True)}
 
-# %% ../../nbs/methods/lora_formats.ipynb #7e914794
+# %% ../../nbs/methods/lora_formats.ipynb #49ab19b1
 def write_lora(parts: dict[str, Part],  # of `read_lora` or `lora_parts`
                model,                   # the pipeline that they are for, or its denoiser
                path: str | Path,        # .pt for "vader", else .safetensors; a folder gets diffusers' file
@@ -200,7 +202,8 @@ def write_lora(parts: dict[str, Part],  # of `read_lora` or `lora_parts`
               ) -> Path:                # the file
     "A LoRA as another program reads it, whole or not at all"
     if layout not in LAYOUTS: raise unknown("layout", layout, LAYOUTS)
-    path, suffix = lora_file(path) if layout == "diffusers" else Path(path), ".pt" if layout == "vader" else ".safetensors"
+    path = lora_file(path) if layout == "diffusers" else Path(path)
+    suffix = ".pt" if layout == "vader" else ".safetensors"
     if path.suffix != suffix: raise ValueError(f"{path}: a file in the layout {layout!r} ends in {suffix}")
     parts = _fitted_to(layout, parts)
     tensors = _tensors(parts, model, LAYOUTS[layout])
@@ -218,7 +221,7 @@ def convert_lora(model,              # the pipeline that the LoRA is for, or its
     "From one program to another; ValueError for a LoRA that is empty, broken or of another model"
     return write_lora(read_lora(source, model, alpha), model, target, layout)
 
-# %% ../../nbs/methods/lora_formats.ipynb #94fcbc60
+# %% ../../nbs/methods/lora_formats.ipynb #5b080511
 class Effect(NamedTuple):
     "What a LoRA does to the weights"
     relative: float     # norm of the change over norm of the weights, all its layers together
@@ -236,6 +239,7 @@ def _square(p):
     A, B = p.A.double(), p.B.double()
     return (p.scale**2*(B.T @ B*(A @ A.T)).sum()).clamp(min=0).item()
 
+# %% ../../nbs/methods/lora_formats.ipynb #2439aad2
 def lora_effect(model,                              # a pipeline or denoiser
                 parts: dict[str, Part] | None = None,  # None: the LoRA that it carries
                ) -> Effect:

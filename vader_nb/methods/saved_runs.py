@@ -51,7 +51,7 @@ def read_run(folder: str | Path,  # of `Run.save`
     log = read_log(folder/"log.jsonl") if (folder/"log.jsonl").is_file() else []
     return Records(_read(folder/"options.json", dict), [str(t) for t in prompts.get("texts", [])], log)
 
-# %% ../../nbs/methods/saved_runs.ipynb #81532c5d
+# %% ../../nbs/methods/saved_runs.ipynb #87c89e8d
 @dataclass(frozen=True)
 class NotLoaded:
     "The reward of a run that was read: its name"
@@ -66,6 +66,7 @@ def _model_of(place, options):
     raise ValueError(f"{place} is of the base model {plain_line(name, 60)!r}, which is none of {', '.join(MODELS)}: "
                      "load it yourself, and give load_run(..., pipe=...)")
 
+# %% ../../nbs/methods/saved_runs.ipynb #7d695a37
 def _sampler_of(place, options):
     "How its videos were sampled"
     told, known = options.get("sampler"), {f.name for f in fields(SamplerSettings)}
@@ -75,11 +76,11 @@ def _sampler_of(place, options):
 def _remark_on_base(pipe, options):
     "A warning if the base model is set up otherwise than in the run"
     now, then = model_facts(pipe), options.get("base") or {}
-    other = [f"{k} {plain_line(then[k], 40)} there, {plain_line(now[k], 40)} here" for k in then if now.get(k) != then[k]
-             and k in now]
+    other = [f"{k} {plain_line(then[k], 40)} there, {plain_line(now[k], 40)} here"
+             for k in then if k in now and now[k] != then[k]]
     if other: warnings.warn(f"the base model is not set up as in the run: {'; '.join(other)}")
 
-# %% ../../nbs/methods/saved_runs.ipynb #0a80a9ac
+# %% ../../nbs/methods/saved_runs.ipynb #f06a88cc
 def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_to_hub`
              pipe=None,          # its base model, without a LoRA; None: by the name in its options
              reward=None,        # as for `load_reward`; None: only its name
@@ -91,7 +92,8 @@ def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_
     "A saved run with its LoRA on its base model; FileNotFoundError, DownloadError or ValueError"
     folder = fetch_files(place, *RUN_FILES, revision=revision, local_files_only=local_files_only)
     options, prompts, log = read_run(folder)
-    sampler, score = _sampler_of(place, options), load_reward(reward) if reward else NotLoaded(str(options.get("reward")))
+    sampler = _sampler_of(place, options)
+    score = load_reward(reward) if reward else NotLoaded(str(options.get("reward")))
     pipe = pipe or load_pipeline(_model_of(place, options), **loading)
     _remark_on_base(pipe, options)
     load_lora(pipe, folder, scale)
@@ -99,10 +101,11 @@ def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_
     chunks = (options.get("chain") or {}).get("chunks")
     return Run(pipe, score, prompts, log, sampler, options, draw=long_sampler(chunks) if chunks else sample_videos)
 
-# %% ../../nbs/methods/saved_runs.ipynb #f6350118
+# %% ../../nbs/methods/saved_runs.ipynb #1bf2b8b1
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif; }
-body { max-width: 72rem; margin: 0 auto; padding: 1rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 0; }
+body { max-width: 72rem; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 0; }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #8884; white-space: nowrap; }
 .runs { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.2rem; margin-top: 1.5rem; }
