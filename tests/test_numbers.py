@@ -24,6 +24,7 @@ def test_faultless(project): assert gate.faults(project) == []
     'It took 481 seconds, and 12 GB.',
     'It took [77 seconds](https://example.org) there.',
     "In the paper's Table 7 it costs 276 GB.",
+    'It is killed after a while (Slurm and Kubernetes: 30 seconds).',
     'A batch of 32 videos, 25 steps, a guidance of 7.5.',                           # settings, not measurements
     '`take(77, "seconds")` and $77\\%$ are code and a formula.'])
 def test_let_pass(said, text): assert said(text) == []
@@ -34,6 +35,7 @@ def test_let_pass(said, text): assert said(text) == []
     ('It needs 13 GB.', '13'),
     ('It took 481 minutes.', '481'),                                                # 481 is there, but in seconds
     ('That is done in eight minutes.', 'eight'),
+    ('It is killed after a while (here: 30 seconds).', '30'),
     ('A cell of\n40 seconds.', '40')])
 def test_asked_about(said, text, figure):
     assert [f.split(': where')[0].rsplit(' ', 1)[0] for f in said(text)] == [f'core/show.ipynb: {figure}']

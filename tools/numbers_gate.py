@@ -3,7 +3,7 @@
     python tools/numbers_gate.py
 
 A figure with a unit in a sentence that speaks of a measurement ("fell to 61%", "in 8 minutes") needs one of three: a cell of its notebook whose code or stored output holds the figure
-(61% may stand there as 0.61), a stored result below nbs/results that the notebook reads, or a source in its paragraph (a link to somebody else, the paper, what is published or official).
+(61% may stand there as 0.61), a stored result below nbs/results that the notebook reads, or a source in its paragraph (a link to somebody else, the paper, what is published or official, a name as in "(Slurm: 30 seconds)").
 What has another reason is argued in nbs/exceptions.yml under `numbers` ("chapter: figure").
 """
 import re, sys
@@ -23,7 +23,7 @@ FIGURE = re.compile(rf'(?<![\w$\\{{.,^/-])(\d[\d,]*(?:\.\d+)?) ?({UNITS})(?!\w)'
 DECIMAL = re.compile(r'(?<![\w$\\{.,^/=<>+-])(\d+\.\d{2,}|\d+\.\d(?= (?:to|instead of|on|for|of|in) ))()(?![\w.%])')     # without a unit, such as an accuracy of 0.99
 MEASURED = re.compile(r'\b(?:took|takes?|cost|costs|fell|falls?|fallen|rose|rises?|risen|gain(?:s|ed)?|learns?|lost|loses?|drop(?:s|ped)?|reach(?:es|ed)?|finds?|found|sees?|right|wrong|correct|faster|slower|better|worse'
                       r'|missing|left|measured?s?|predicted|on (?:one|two|\d+) (?:CPU )?cores?|of a core|less than|more than|instead of|a step|an update|needs?|wants?|will do|enough|nearly the same|stands? still)\b')
-SOURCE = re.compile(r'\]\(https?:|\b(?:paper|published|official|officially|authors|README|et al|arXiv|hub)\b')
+SOURCE = re.compile(r'\]\(https?:|\((?:torch|diffusers|[A-Z]\w+(?: and [A-Z]\w+)*): |\b(?:paper|published|official|officially|authors|README|et al|arXiv|hub)\b')
 PARTS = re.compile(r'(?<=[.!?;:])\s+(?=\S)')
 
 # What an output says where it is in the unit: 8 minutes are 8 min, or 480 s
