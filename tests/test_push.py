@@ -1,5 +1,6 @@
 "A run that is pushed to the stand-in hub comes back into stock diffusers"
 import json, os, re, subprocess, sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest, torch
@@ -9,7 +10,10 @@ from vader_nb import align, load_pipeline, load_prompts
 from vader_nb.downloads import DownloadError, fetch_files
 from vader_nb.hub import weights_folder
 from vader_nb.lora import LORA_FILE, Lora, add_lora, lora_parameters, save_lora
+from vader_nb.methods.saved_runs import NotLoaded, load_run
 from vader_nb.methods.sharing import usage
+from vader_nb.methods.vader import Run
+from vader_nb.sampling import SamplerSettings
 from vader_nb.training import Training
 
 STOCK = """import sys, torch                # diffusers alone, in a process of its own
@@ -56,6 +60,32 @@ def test_there_and_back(run, online, tmp_path, capfd):
     given, (plain, theirs) = torch.load(tmp_path/'given.pt'), torch.load(tmp_path/'out.pt')
     with torch.no_grad(): ours = run.pipe.denoiser(given['latents'], 10, given['text']).sample
     assert torch.allclose(ours, theirs, atol=1e-5) and not torch.allclose(plain, theirs, atol=1e-6)
+
+def test_loaded_again(run, online, tmp_path, capsys):
+    "A run from the hub by its name: records, LoRA, and the same videos; a repository that is no run is refused in a line"
+    run.push_to_hub('me/my-run', prompts=[])
+    again = load_run('me/my-run')
+    assert 'a LoRA of rank 8 on' in capsys.readouterr().out
+    assert (again.log, again.prompts, again.sampler, again.options) == (run.log, run.prompts, run.sampler, run.options)
+    assert all(torch.equal(a, b) for a, b in zip(lora_parameters(run.pipe), lora_parameters(again.pipe), strict=True))
+    assert torch.equal(run.sample(run.prompts[:1]), again.sample(run.prompts[:1]))
+    with pytest.raises(ValueError, match="base model 'x', which is none of tiny"):
+        run.options['model'], told = 'x', run.options['model']
+        try: run.push_to_hub('me/stranger', prompts=[])
+        finally: run.options['model'] = told
+        load_run('me/stranger')
+    with pytest.raises(DownloadError, match='hustvl/yolos-base holds none of'): load_run('hustvl/yolos-base')
+
+def test_opensora_by_our_lines(online, tmp_path, monkeypatch):
+    "Its transformer is in no version of diffusers: the card tells to use load_run"
+    monkeypatch.chdir(tmp_path)
+    pipe = load_pipeline('opensora', num_frames=17, size=(32, 32))
+    for p in add_lora(pipe, Lora(2)): torch.nn.init.normal_(p)
+    sampler = SamplerSettings(2, 1., 0.)
+    Run(pipe, NotLoaded('green'), ['a fox'], [], sampler, dict(model='opensora', sampler=asdict(sampler))).save('lora', [])
+    text, typed = (tmp_path/'lora'/'README.md').read_text(), {}
+    exec(re.search('```python\n(.+?)```', text, re.S)[1], typed)
+    assert all(torch.equal(a, b) for a, b in zip(lora_parameters(pipe), lora_parameters(typed['pipe']), strict=True))
 
 def test_refused(run, online, monkeypatch):
     "One line: no such name, no right to write there, a hub that fails"

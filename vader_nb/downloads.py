@@ -13,7 +13,7 @@ import errno, hashlib, os, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from huggingface_hub import (
@@ -197,7 +197,7 @@ def cache_dir() -> Path:
 
 def _blob(repo, repo_type, sha256):
     "Where the cache keeps a large file"
-    return cache_dir()/f"{repo_type}s--{repo.replace('/', '--')}"/"blobs"/sha256
+    return cache_dir()/f"{repo_type}s--{repo.replace('/', '--')}"/"blobs"/Path(sha256).name
 
 def _have(repo, repo_type, commit, name, size, sha256):
     "Bytes of a file that are here; what has another size than it should is removed"
@@ -206,6 +206,12 @@ def _have(repo, repo_type, commit, name, size, sha256):
     if isinstance(path, str): _forget(Path(path))
     part = sha256 and _blob(repo, repo_type, f"{sha256}.part")
     return min(part.stat().st_size, size) if part and part.is_file() else 0
+
+def _inside(repo, name):
+    "The name of a file, unless it leads out of its repository's folder"
+    path = PureWindowsPath(name)        # knows both slashes, and drives
+    if not path.anchor and ".." not in path.parts: return name
+    raise DownloadError(f"{repo} lists a file {name!r}, which leads out of its folder: nothing of it is read")
 
 def _forget(pointer):
     "Remove a damaged file from the cache: what the link points to, and the link"
@@ -221,7 +227,7 @@ def plan_download(repo: str,                    # hub id
     revision = revision or REVISIONS.get(repo, constants.DEFAULT_REVISION)
     try: info = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True)
     except (OSError, *_NETWORK) as e: raise hub_error(repo, "the list of files", e) from e
-    names = choose_files([f.rfilename for f in info.siblings], wanted or ("*",))
+    names = choose_files([_inside(repo, f.rfilename) for f in info.siblings], wanted or ("*",))
     told = {f.rfilename: (f.size, f.lfs and f.lfs.sha256) for f in info.siblings}
     files = {n: Remote(*told[n], _have(repo, repo_type, info.sha, n, *told[n])) for n in names}
     return Download(repo, revision, info.sha, files, repo_type)

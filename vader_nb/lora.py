@@ -207,10 +207,12 @@ def _load_tensors(path):
     try: return load_file(path)
     except SafetensorError as e: raise ValueError(f"{path} is not a readable safetensors file ({e})") from None
 
-def _check_known(path, tensors, prefix, ignore):
+def _check_known(path, tensors, prefix, ignore, layers):
     "Refuse a file that holds something else, or more than the LoRA of this module"
+    wanted = next((n for n in layers.values() if n.endswith("to_q")), f"{prefix}.LAYER")
     if not any(k.startswith(prefix + ".") and ".lora_" in k for k in tensors): raise ValueError(
-        f"{path} holds no LoRA of a {prefix!r}; its tensors are named like {next(iter(tensors), 'nothing')!r}")
+        f"{path} holds no LoRA of a {prefix!r}; its tensors are named like {next(iter(tensors), 'nothing')!r}, wanted "
+        f"are names like '{wanted}.lora_A.weight'; methods.lora_formats reads those of other programs")
     other = [k for k in tensors if not k.startswith(prefix + ".") and not k.startswith(tuple(ignore) or "\0")]
     if other: raise ValueError(
         f"{path} holds more than the LoRA of the {prefix!r}: {len(other)} tensors such as {other[0]!r}, which would "
@@ -224,7 +226,7 @@ def _read_lora(path, module, prefix, ignore):
     "Tensors of the file, by peft's names without the prefix, and alpha of the layers that say it"
     layers = _layer_names(module, prefix)
     found = {_modern(k, layers): v for k, v in _load_tensors(path).items()}
-    _check_known(path, found, prefix, ignore)
+    _check_known(path, found, prefix, ignore, layers)
     own = {k.removeprefix(prefix + "."): v for k, v in found.items() if k.startswith(prefix + ".")}
     alphas = {k: v.item() for k, v in own.items() if k.endswith(".alpha")}
     return {k: v for k, v in own.items() if ".lora_" in k}, alphas

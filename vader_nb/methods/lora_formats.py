@@ -98,7 +98,7 @@ def _field(key):
     if m is None: return key, None
     return m[1] or m[3], "alpha" if m[4] else "A" if m[2] in ("lora_A", "lora_down", "lora.down") else "B"
 
-# %% ../../nbs/methods/lora_formats.ipynb #758c9f62
+# %% ../../nbs/methods/lora_formats.ipynb #e01978e7
 def _sorted_out(path, tensors, model):
     "Layer -> {A, B, alpha} as far as the file has them; ValueError for what is no layer of the model"
     known, found, strange = spellings(model), {}, []
@@ -112,8 +112,8 @@ def _sorted_out(path, tensors, model):
     return found
 
 def _some(known, n=3):
-    "A few of a model's layers"
-    return [repr(k) for k in list(dict.fromkeys(known.values()))[:n]]
+    "A few of a model's layers, those of an attention first"
+    return [repr(k) for k in sorted(dict.fromkeys(known.values()), key=lambda k: ".to_" not in k)[:n]]
 
 # %% ../../nbs/methods/lora_formats.ipynb #a0412310
 def _alpha_of(path, tensors):
