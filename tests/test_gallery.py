@@ -37,7 +37,8 @@ def test_page(tmp_path, name, size, port):
         assert page.run('return document.querySelectorAll("img, script").length') == 0 and page.run('return document.title').startswith('Runs </script>')
         page.run('document.querySelectorAll("details").forEach(d => d.open = true)')
         assert page.run('return document.querySelector("li").textContent') == ATTACK
-        assert page.run('return document.documentElement.scrollWidth <= window.innerWidth')      # nothing is cut off at the side
+        assert page.run('return document.documentElement.scrollWidth <= window.innerWidth')      # nothing is cut off at the side, nor in a box
+        assert page.run('return [...document.querySelectorAll("article, article p")].every(e => e.scrollWidth <= e.clientWidth)')
         page.picture(f'gallery-{name}-open.png')
         assert page.run('return performance.getEntriesByType("resource").filter(r => !r.name.startsWith("data:")).length') == 0
         assert page.log() == []

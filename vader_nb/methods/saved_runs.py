@@ -109,11 +109,11 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 0; }
 table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid #8884; white-space: nowrap; }
 .runs { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.2rem; margin-top: 1.5rem; }
-article { border: 1px solid #8886; border-radius: .6rem; padding: .9rem; overflow: hidden; }
+article { border: 1px solid #8886; border-radius: .6rem; padding: .9rem; overflow-wrap: anywhere; min-width: 0; }
 video { width: 100%; background: #8882; border-radius: .3rem; margin: .5rem 0 0; } svg { width: 100%; height: auto; }
 polyline { fill: none; stroke: #2a78d6; stroke-width: 2; } svg text { font-size: 11px; fill: currentColor; }
 pre { overflow: auto; max-height: 22rem; font-size: .8rem; } .hint { opacity: .75; font-size: .85rem; margin: .2rem 0; }
-li { overflow-wrap: anywhere; }
+h1 { overflow-wrap: anywhere; }
 """
 _POLICY = "default-src 'none'; media-src data:; style-src 'unsafe-inline'"
 MOST_BYTES = 20_000_000     # of a video inside the page
