@@ -113,7 +113,7 @@ article { border: 1px solid #8886; border-radius: .6rem; padding: .9rem; overflo
 video { width: 100%; background: #8882; border-radius: .3rem; margin: .5rem 0 0; } svg { width: 100%; height: auto; }
 polyline { fill: none; stroke: #2a78d6; stroke-width: 2; } svg text { font-size: 11px; fill: currentColor; }
 pre { overflow: auto; max-height: 22rem; font-size: .8rem; } .hint { opacity: .75; font-size: .85rem; margin: .2rem 0; }
-h1 { overflow-wrap: anywhere; }
+h1 { overflow-wrap: anywhere; } ul { padding: 0 1.4rem; }
 """
 _POLICY = "default-src 'none'; media-src data:; style-src 'unsafe-inline'"
 MOST_BYTES = 20_000_000     # of a video inside the page
