@@ -1,15 +1,17 @@
 "Two processes train as one does: `fit` is started twice on the CPU, killed, resumed, and compared with a single process."
-import atexit, json, math, os, signal, socket, subprocess, sys
+import atexit, json, math, os, signal, socket, subprocess, sys, time
 import pytest, torch
 from dataclasses import replace
 from pathlib import Path
+from torch.nn.parallel import DistributedDataParallel
+from vader_nb.batches import average_gradients, batch_at, make_accelerator, split_batch
 from vader_nb.callbacks import JSONLog, read_log
 from vader_nb.ema import Ema
 from vader_nb.trainer import fit
 from vader_nb.training import Training
 
 PROMPTS = ['a', 'b', 'c', 'rare d', 'e', 'f']
-TRAINING = Training(batch_size=4, lr=.05, weight_decay=.1, save_every=2)
+TRAINING = Training(batch_size=4, lr=.05, weight_decay=.1, save_every=2, process_timeout=20)
 
 
 class Toy(torch.nn.Module):
@@ -46,10 +48,73 @@ def spoilt(model, rank):
         return (loss*math.nan if rank == 1 and batch.number else loss), metrics
     return loss_fn
 
+class Shift:
+    "Moves a weight of one process, after the second update; a callback with a memory is called in all of them"
+    def __repr__(self): return 'Shift()'
+    def state_dict(self): return {}
+    def load_state_dict(self, state): pass
+    def after_step(self, state):
+        if state.step == 2 and state.accelerator.process_index == 1: state.parameters[0].data[1] += 1e-7
+
+def sick(model, rank, error=FloatingPointError):
+    "One process fails in its reward, in batch 2"
+    def loss_fn(batch):
+        if batch.number == 2 and rank == 1: raise error('the score of video 0 is nan')
+        return model.loss(batch)
+    return loss_fn
+
+def gradients(average):
+    "The gradient of one process, averaged by torch's DDP around a module that the loss reaches past, or by us"
+    with make_accelerator('cpu', timeout=TRAINING.process_timeout) as acc:
+        module = Toy()
+        official = DistributedDataParallel(module, find_unused_parameters=True)
+        batch = batch_at(PROMPTS, 0, 4, part=split_batch(4, 1, 2, acc.process_index)[0])
+        official.module.loss(batch)[0].backward()           # as a sampler does: the inner module's own methods
+        if average: average_gradients(list(module.parameters()), acc)
+    return [g for p in module.parameters() for g in (torch.zeros_like(p) if p.grad is None else p.grad).tolist()]
+
+def failed(fn, *errors):
+    "What an error says"
+    try: return fn() and 'no error'
+    except errors as e: return f'{type(e).__name__}: {e}'
+
+def faults(rank, folder):
+    "What goes wrong in one of two processes, one after the other; the last loses the connection"
+    from vader_nb.training import NotFinite
+    res = dict(official=gradients(False), ours=gradients(True))
+    shift = lambda: train(Toy(), checkpoint=f'{folder}/shift.pt', save_every=3, callbacks=[Shift()])
+    res['shifted'] = failed(shift, RuntimeError)
+    res['error'] = failed(lambda: train(model := Toy(), sick(model, rank, KeyError)), RuntimeError, KeyError)
+    model = Toy()
+    res['skipped'] = train(model, sick(model, rank, NotFinite), max_skipped=1, checkpoint=f'{folder}/skip.pt')
+    if rank == 0: res['signalled'] = failed(lambda: train(signalling(0), checkpoint=f'{folder}/term.pt'), SystemExit)
+    else: res['signalled'] = failed(lambda: train(Toy(), checkpoint=f'{folder}/term.pt'), SystemExit)
+    model, start = Toy(), time.time()
+    Path(folder, f'{rank}.json').write_text(json.dumps(res))
+    res['lost'] = failed(lambda: train(model, lost(model, rank)), ConnectionError)
+    res['seconds'] = time.time() - start
+    Path(folder, f'{rank}.json').write_text(json.dumps(res))
+
+def signalling(number):
+    "A model whose process gets SIGTERM in a batch"
+    class Signalled(Toy):
+        def loss(self, batch):
+            if batch.number == number: os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(batch)
+    return Signalled()
+
+def lost(model, rank):
+    "Process 1 hangs in batch 1 for longer than the other waits"
+    def loss_fn(batch):
+        if batch.number == 1 and rank == 1: time.sleep(60)
+        return model.loss(batch)
+    return loss_fn
+
 def worker(task, folder):
     "What one of the processes does"
     rank, log = int(os.environ['RANK']), JSONLog(f'{folder}/log.jsonl', times=False)
     atexit.register(lambda: Path(folder, f'{rank}.open').write_text(str(torch.distributed.is_initialized())))  # registered first: runs last
+    if task == 'faults': return faults(rank, folder)
     model = Toy(shift=rank)  # they start apart: the trainer must make them equal
     if task == 'kill': return train(model, killing(model, 5), checkpoint=f'{folder}/run.pt', callbacks=[Ema(.5), log])
     resumed, whole = Ema(.5), Ema(.5)
@@ -60,8 +125,8 @@ def worker(task, folder):
     except FloatingPointError as e: res |= dict(error=str(e), spoilt=model.values())
     with open(f'{folder}/{rank}.json', 'w') as f: json.dump(res, f)
 
-def launch(task, folder, n=2):
-    "Start `n` processes as `accelerate launch --cpu` does; their exit codes"
+def launch(task, folder, n=2, wait=None):
+    "Start `n` processes as `accelerate launch --cpu` does; their exit codes, of the first `wait`"
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
@@ -69,7 +134,7 @@ def launch(task, folder, n=2):
                             OMP_NUM_THREADS='1', PYTHONPATH=os.getcwd())
     ps = [subprocess.Popen([sys.executable, __file__, task, str(folder)], env=env | dict(RANK=str(r), LOCAL_RANK=str(r)))
           for r in range(n)]
-    try: return [p.wait(timeout=300) for p in ps]
+    try: return [p.wait(timeout=300) for p in ps[:wait]]
     finally:
         for p in ps: p.kill()
 
@@ -115,8 +180,48 @@ def test_nan_in_one_process_stops_both(two):
 def test_connection_is_closed_at_the_end(two):  # open, it aborts about every third process that has finished
     assert [(two[0]/f'{r}.open').read_text() for r in range(2)] == ['False', 'False']
 
+@pytest.fixture(scope='module')
+def faulty(tmp_path_factory):
+    "Folder, results and exit codes of two processes in which one fault follows another"
+    folder = tmp_path_factory.mktemp('faulty')
+    codes = launch('faults', folder, wait=1)
+    return folder, [json.loads((folder/f'{r}.json').read_text()) for r in range(2)], codes
+
+def test_the_official_way_does_not_average(faulty):
+    a, b = faulty[1]
+    assert a['official'] != b['official'] and a['ours'] == b['ours']
+    model = Toy()
+    model.loss(batch_at(PROMPTS, 0, 4))[0].backward()
+    one = [g for p in model.parameters() for g in (torch.zeros_like(p) if p.grad is None else p.grad).tolist()]
+    off = lambda found: max(abs(x - y) for x, y in zip(found, one, strict=True))
+    assert off(a['ours']) < 1e-6 < 1e-2 < min(off(a['official']), off(b['official']))
+
+def test_a_perturbed_process_stops_all_before_a_checkpoint(faulty):
+    for r in faulty[1]: assert r['shifted'].startswith('RuntimeError: after update 3 the weights of process 1 are not those of the others')
+    assert not (faulty[0]/'shift.pt').exists()
+
+def test_an_error_in_one_process_stops_both(faulty):
+    assert faulty[1][1]['error'] == "KeyError: 'the score of video 0 is nan'"
+    assert faulty[1][0]['error'].startswith('RuntimeError: step 3: another process has failed')
+
+def test_an_update_that_is_not_finite_in_one_process_is_left_out_in_both(faulty):
+    from vader_nb.faults import read_case
+    from vader_nb.training import NotFinite
+    model = Toy()
+    one = train(model, sick(model, 1, NotFinite), max_skipped=1)
+    for r in faulty[1]: assert close(r['skipped'], one) and r['skipped'] == faulty[1][0]['skipped']
+    assert read_case(faulty[0]/'skip_not_finite.pt')['prompts'] == batch_at(PROMPTS, 2, 4).prompts
+
+def test_a_signal_to_one_process_ends_both(faulty):
+    for r in faulty[1]: assert r['signalled'] == 'SystemExit: 143'
+    assert close(train(Toy(), checkpoint=faulty[0]/'term.pt'), train(Toy()), 1e-6)
+
+def test_a_process_that_hangs_is_given_up(faulty):
+    said = faulty[1][0]
+    assert said['lost'].startswith('ConnectionError: after update 1 another process was lost or did not answer in time: process 0 stops')
+    assert said['seconds'] < 40 and faulty[2][0] == 0
+
 def test_batch_that_two_processes_cannot_share():
-    from vader_nb.batches import split_batch
     with pytest.raises(ValueError, match='give a multiple of 2'): split_batch(3, 1, num_processes=2)
 
 

@@ -11,22 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Callable
-import json, math, torch, warnings
+import json, math, sys, torch, warnings
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm.auto import tqdm
-from .batches import average_gradients, batch_at, make_accelerator, split_batch
-from .checkpoints import load_state, save_state
+from .batches import average_gradients, batch_at, batch_text, check_equal, connected, make_accelerator
+from .batches import split_batch, worst
+from .checkpoints import load_newest, save_newest
 from .counting import COUNTED, totals
+from .faults import hearing, in_a_row, left_out, write_case
 from .names import free_name
 from .pipeline import check_prompts
 from .prompts import prompt_batch, prompt_key
-from .training import Training, check_count, hashed, plain
+from .training import NotFinite, Training, check_count, hashed, plain
 from .video import check_out_dir
 
 # %% ../nbs/core/trainer.ipynb #c3f7ba56
-_OWN = ("step", "loss", "grad_norm", "seconds", "loss_scale", "skipped", *COUNTED)  # the trainer's names in the log
+# the trainer's names in the log
+_OWN = "step", "loss", "grad_norm", "seconds", "loss_scale", "skipped", "not_finite", *COUNTED
 
 def part_metrics(parts: dict,           # name -> (B,), of a score
                  *taken: str) -> dict:  # names of the loss function itself, such as "reward"
@@ -75,28 +78,40 @@ def _backward(state, loss_fn, batch, pieces):
     values = {**metrics, "loss": loss.expand(len(batch.prompts))}
     return {k: v.detach().to(state.parameters[0].device, torch.float32) for k, v in values.items()}
 
+def _rows(state, loss_fn, batches):
+    "The values of this process's micro-batches; if one process fails, all of them do"
+    rows = error = None
+    try: rows = [_backward(state, loss_fn, b, len(batches)) for b in batches]
+    except Exception as e: error = e
+    level = worst(0 if error is None else 1 if isinstance(error, NotFinite) else 2, state.accelerator)
+    if error: raise error
+    if level: raise (NotFinite if level == 1 else RuntimeError)(
+        f"step {state.step + 1}: another process has failed, and says why; this one stops with it")
+    return rows
+
+# %% ../nbs/core/trainer.ipynb #3289fc21
 def _gather(state, rows):
     "Values of all micro-batches and processes, name -> (B,) on the CPU, in the order of the batch"
     table = torch.stack([torch.cat([r[k] for r in rows]) for k in rows[0]], 1)
     return dict(zip(rows[0], state.accelerator.gather(table).cpu().double().unbind(1)))
 
 def _check_finite(values, prompts, step):
-    "Stop at the first value that is not a number, and say whose it is"
+    "Refuse the first value that is not a number, and say whose it is"
     for k, v in values.items():
         if v.isfinite().all(): continue
         i = int((~v.isfinite()).nonzero()[0])
-        raise FloatingPointError(f"step {step + 1}: {k} is {v[i].item()} for the prompt {prompts[i]!r}; "
-                                 "training stopped before this update, so the parameters are those of the step before")
+        raise NotFinite(f"step {step + 1}: {k} is {v[i].item()} for the prompt {prompts[i]!r}")
 
 # %% ../nbs/core/trainer.ipynb #3603bd5d
 def _clip(state, max_grad_norm):
-    "Clip the gradient in place, return its norm before; FloatingPointError if it is not finite"
+    "Clip the gradient in place, return its norm before; NotFinite if it is not finite"
     scaler = state.accelerator.scaler
     if scaler: scaler.unscale_(state.optimizer.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(state.parameters, math.inf if max_grad_norm is None else max_grad_norm)
-    if not norm.isfinite() and (scaler is None or scaler.get_scale() < 1): raise FloatingPointError(
-        f"step {state.step + 1}: the loss is finite but its gradient is {norm.item()}; training stopped before this "
-        "update. Look for a division by zero, or a root or logarithm at zero, in the reward")
+    if not norm.isfinite() and (scaler is None or scaler.get_scale() < 1): raise (
+        FloatingPointError if scaler else NotFinite)(
+        f"step {state.step + 1}: the loss is finite but its gradient is {norm.item()}. "
+        "Look for a division by zero, or a root or logarithm at zero, in the reward")
     return norm.item()
 
 def _scaled_step(state):
@@ -111,28 +126,54 @@ def _scaled_step(state):
     return dict(loss_scale=scale, skipped=float(opt.step_was_skipped))
 
 # %% ../nbs/core/trainer.ipynb #ae74b88a
+def _prepare(state, loss_fn, batches, prompts):
+    "Let a loss function see the whole batch, if it asks for that"
+    if not hasattr(loss_fn, "prepare"): return
+    try:
+        with state.accelerator.autocast(): loss_fn.prepare(batches, prompts, state.accelerator)
+    except NotFinite as e:
+        if state.accelerator.num_processes == 1: raise
+        raise RuntimeError(f"step {state.step + 1}: {e}; the other processes wait for this one's videos") from e
+
 def _update(state, loss_fn, batches, prompts, training):
     "One optimiser update on a batch, given in pieces; returns its record"
     start, step = perf_counter(), state.step
     state.optimizer.zero_grad()
-    if hasattr(loss_fn, "prepare"):
-        with state.accelerator.autocast(): loss_fn.prepare(batches, prompts, state.accelerator)
-    values = _gather(state, [_backward(state, loss_fn, b, len(batches)) for b in batches])
+    _prepare(state, loss_fn, batches, prompts)
+    values = _gather(state, _rows(state, loss_fn, batches))
     _check_finite(values, prompts, step)
     average_gradients(state.parameters, state.accelerator)
     means = {k: v.mean().item() for k, v in values.items()}
     own = dict(step=step + 1, loss=means.pop("loss"), grad_norm=_clip(state, training.max_grad_norm))
     return own | _scaled_step(state) | dict(seconds=perf_counter() - start) | totals(state, training) | means
 
+# %% ../nbs/core/trainer.ipynb #df25ea76
+def _tried(state, loss_fn, batches, prompts, training):
+    "The record of an update, or of one that was left out; NotFinite if there were too many of those"
+    start = perf_counter()
+    try: return _update(state, loss_fn, batches, prompts, training)
+    except NotFinite as e: return _without(state, batches[0].number, prompts, training, e, perf_counter() - start)
+
+def _without(state, number, prompts, training, error, seconds):
+    "Leave out an update, or stop"
+    main, before = state.accelerator.is_main_process, in_a_row(state.log)
+    if main: write_case(training, state.parameters, number, prompts, error)
+    if before >= training.max_skipped or not state.log: raise NotFinite(
+        f"{error}; training stopped before this update{f', the {before + 1}th in a row' * (before > 0)}, so the "
+        "parameters are those of the step before") from error
+    if main: tqdm.write(f"{error}: this update is left out")
+    return left_out(state.log, step=state.step + 1, seconds=seconds, **totals(state, training))
+
 # %% ../nbs/core/trainer.ipynb #7988b604
-def _save(state, path, config):
+def _save(state, training, config):
     "Write a checkpoint, from the main process; a disk that is full ends no training"
-    if path is None or not state.accelerator.is_main_process: return
+    check_equal(state.parameters, state.accelerator, f"after update {state.step}")
+    if training.checkpoint is None or not state.accelerator.is_main_process: return
     parts = dict(fit=1, config=json.dumps(config), log=state.log, optimizer=state.optimizer,
                  parameters=[p.detach().cpu() for p in state.parameters], scaler=state.accelerator.scaler,
                  loss=state.loss_fn if hasattr(state.loss_fn, "load_state_dict") else None,
                  kept=[c.state_dict() for c in state.kept])
-    try: save_state(path, **parts)
+    try: save_newest(training.checkpoint, training.keep_checkpoints, **parts)
     except OSError as e: warnings.warn(f"no checkpoint after update {state.step}, the training goes on: {e}")
 
 # %% ../nbs/core/trainer.ipynb #25fe7127
@@ -156,10 +197,11 @@ def _check_saved(path, saved, state, config, updates_per_rollout):
 
 # %% ../nbs/core/trainer.ipynb #2d248e09
 @torch.no_grad()
-def _resume(state, path, config, updates_per_rollout):
+def _resume(state, training, config, updates_per_rollout):
     "Restore a checkpoint, if there is one; then make all processes start from the same parameters"
-    if path is not None and Path(path).exists():
-        saved = load_state(path)
+    path = training.checkpoint
+    saved = None if path is None else load_newest(path, training.keep_checkpoints)
+    if saved:
         _check_saved(path, saved, state, config, updates_per_rollout)
         for p, v in zip(state.parameters, saved["parameters"]): p.copy_(v)
         state.optimizer.load_state_dict(saved["optimizer"])
@@ -225,7 +267,9 @@ def _factors(schedule, train_steps):
                                "give numbers of at least 0")
     return factors
 
-_FREE = "gradient_accumulation_steps", "checkpoint", "save_every", "schedule"    # not compared; a schedule: its factors
+# not compared with those of a checkpoint; of a schedule, its factors are
+_FREE = ("gradient_accumulation_steps", "checkpoint", "save_every", "schedule", "max_skipped", "keep_checkpoints",
+         "process_timeout")
 
 def _config(training, mixed_precision, prompts, updates_per_rollout, factors, settings):
     "What a resumed run must share, as plain data"
@@ -252,13 +296,13 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
     params, prompts, callbacks = _trainable(parameters), check_prompts(prompts), _check_callbacks(callbacks)
     factors = _factors(training.schedule, train_steps)
     check_file(training.checkpoint)
-    with make_accelerator(params[0].device, training.mixed_precision) as acc:
+    with make_accelerator(params[0].device, training.mixed_precision, training.process_timeout) as acc:
         parts = split_batch(training.batch_size, training.gradient_accumulation_steps, acc.num_processes,
                             acc.process_index)
         state = _start(acc, loss_fn, params, train_steps, training, counts, callbacks)
         told = (settings or {}) | ({"callbacks": [repr(c) for c in state.kept]} if state.kept else {})
         config = _config(training, acc.mixed_precision, prompts, updates_per_rollout, factors, told)
-        _resume(state, training.checkpoint, config, updates_per_rollout)
+        _resume(state, training, config, updates_per_rollout)
         records = _updates(state, loss_fn, prompts, parts, training, updates_per_rollout, factors)
         return _loop(state, records, config, training, updates_per_rollout, callbacks)
 
@@ -269,6 +313,11 @@ def _start(acc, loss_fn, parameters, train_steps, training, counts=None, callbac
     made = training.optimizer(parameters, lr=training.lr, weight_decay=training.weight_decay)
     kept = tuple(c for c in callbacks if _keeps(c))
     return FitState(train_steps, [], parameters, acc.prepare_optimizer(made, False), acc, loss_fn, counts, kept)
+
+def _tell_batch(acc, training):
+    "Say what an update is made of, where that is not plain"
+    if acc.num_processes > 1 and acc.is_main_process: tqdm.write(batch_text(
+        training.batch_size, training.gradient_accumulation_steps, acc.num_processes))
 
 def _set_lr(state, factor):
     "The learning rate of the next update, as a factor of the one that the optimiser began with"
@@ -282,7 +331,7 @@ def _updates(state, loss_fn, prompts, parts, training, updates_per_rollout, fact
             batches = [batch_at(prompts, number, training.batch_size, training.seed, p) for p in parts]
             drawn = prompt_batch(prompts, number, training.batch_size, training.seed)
         if factors: _set_lr(state, factors[step])
-        yield _update(state, loss_fn, batches, drawn, training)
+        yield _tried(state, loss_fn, batches, drawn, training)
 
 # %% ../nbs/core/trainer.ipynb #89405248
 def _remark_on_gradients(state):
@@ -291,33 +340,58 @@ def _remark_on_gradients(state):
     warnings.warn(f"the gradient was exactly 0 in all of the first {state.step} updates, so nothing is learnt: is the "
                   "reward flat here, are its scores or pixels clamped, or does the loss not depend on the videos?")
 
-# %% ../nbs/core/trainer.ipynb #5c0ffee1
+# %% ../nbs/core/trainer.ipynb #30990366
+def _leave(state, training):
+    "End the process, with its work on disk"
+    done = f"{state.step} of {state.train_steps} updates are done"
+    where = training.checkpoint
+    kept = f"the same call goes on from {where}" if where else "without a checkpoint, they are lost"
+    if state.accelerator.is_main_process: print(f"SIGTERM: {done}; {kept}", file=sys.stderr)
+    raise SystemExit(143)
+
+def _remark_on_stop(state):
+    "Say why a run ends early"
+    if state.stop and state.accelerator.is_main_process: tqdm.write(
+        f"stopped after update {state.step} of {state.train_steps}: {state.stop}")
+
+def _begin(state, stack, training, callbacks):
+    "Call `before_fit`, and `after_fit` when the stack is closed; the callbacks that only watch"
+    told = [c for c in callbacks if not _keeps(c)] if state.accelerator.is_main_process else []
+    _tell_batch(state.accelerator, training)
+    stack.callback(state.optimizer.zero_grad)
+    if state.counts: stack.enter_context(state.counts)
+    for c in (*state.kept, *told):
+        stack.callback(_call, [c], "after_fit", state)
+        _call([c], "before_fit", state)
+    return told
+
+# %% ../nbs/core/trainer.ipynb #e7e913c7
 def _stopped(state):
-    "Did a callback ask for the end? Callbacks are in the main process, so it tells the others"
+    "Did a callback ask for the end? Most callbacks are in the main process, so it tells the others"
     asked = torch.tensor(float(state.stop is not None), device=state.accelerator.device)
     return bool(broadcast(asked))
 
-# %% ../nbs/core/trainer.ipynb #30990366
+# %% ../nbs/core/trainer.ipynb #e3fdd101
 def _loop(state, records, config, training, updates_per_rollout, callbacks):
     "Write down what the updates yield; `after_fit` is called also if they fail"
     saved = state.step
-    told = [c for c in callbacks if not _keeps(c)] if state.accelerator.is_main_process else []
     with ExitStack() as stack:
-        stack.callback(state.optimizer.zero_grad)
-        if state.counts: stack.enter_context(state.counts)
-        for c in (*state.kept, *told):
-            stack.callback(_call, [c], "after_fit", state)
-            _call([c], "before_fit", state)
-        for record in records:
+        stack.enter_context(connected(state.accelerator, lambda: f"after update {state.step}"))
+        heard, told = stack.enter_context(hearing()), _begin(state, stack, training, callbacks)
+        for record in () if _stopped(state) else records:
             state.log.append(record)
             if state.step == min(3, state.train_steps): _remark_on_gradients(state)
             _call(state.kept, "after_step", state)
-            due = state.step//training.save_every > saved//training.save_every and state.step % updates_per_rollout == 0
-            if due or state.step == state.train_steps:
-                _save(state, training.checkpoint, config)
+            whole = state.step % updates_per_rollout == 0
+            leave = worst(len(heard) > 0, state.accelerator) and (whole or not training.checkpoint)
+            due = state.step//training.save_every > saved//training.save_every or leave
+            if due and whole or state.step == state.train_steps:
+                _save(state, training, config)
                 saved = state.step
             _call(told, "after_step", state)
-            if state.step % updates_per_rollout == 0 and _stopped(state):
-                if saved < state.step: _save(state, training.checkpoint, config)
+            if leave: _leave(state, training)
+            if whole and _stopped(state):
+                if saved < state.step: _save(state, training, config)
                 break
+        _remark_on_stop(state)
     return state.log

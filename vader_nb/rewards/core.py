@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..pictures import ImagePrompt
 from ..names import free_name
 from ..prompts import texts_of
-from ..training import names_in
+from ..training import NotFinite, names_in
 from ..video import check_pixels
 
 # %% ../../nbs/rewards/core.ipynb #9e154b63
@@ -64,8 +64,8 @@ def _check_scores(name, scores, frames, prompts):
         f"reward {name!r}: returned shape {tuple(scores.shape)} for {b} videos, expected ({b},): one score per video")
     if not scores.isfinite().all():
         i = int((~scores.isfinite()).nonzero()[0])
-        raise ValueError(f"reward {name!r}: the score of video {i} ({prompts[i]!r}) is {scores[i].item()}; "
-                         "scores must be finite, so training stops here before the weights are spoilt")
+        raise NotFinite(f"reward {name!r}: the score of video {i} ({prompts[i]!r}) is {scores[i].item()}; "
+                         "scores must be finite: no update is made with them")
     if torch.is_grad_enabled() and frames.requires_grad and not scores.requires_grad: raise ValueError(
         f"reward {name!r}: the scores do not depend differentiably on the frames, so there is no gradient to follow; "
         "the methods DDPO, DPO and NFT do without")
