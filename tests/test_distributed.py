@@ -110,11 +110,25 @@ def lost(model, rank):
         return model.loss(batch)
     return loss_fn
 
+def aligned(out):
+    "Five updates through `vader_align` on the tiny model; the LoRA that this process ends with"
+    from vader_nb.commands import align as command
+    from vader_nb.lora import lora_parameters
+    runs, plain_run = [], command._run_align
+    command._run_align = lambda *a: runs.append(plain_run(*a)) or runs[-1]
+    try: command.vader_align(['--out', str(out), *COMMAND])
+    finally: command._run_align = plain_run
+    return torch.cat([p.detach().flatten() for p in lora_parameters(runs[0].pipe)])
+
+COMMAND = ('--reward green --train-steps 5 --batch-size 2 --num-inference-steps 2 --anchor 0 --savings none --eval-train 0 --eval-test 1 --diversity-prompts 0 '
+           '--pictures 0 --n-train 8 --save-every 2 --witnesses edges --guard-every 3').split()
+
 def worker(task, folder):
     "What one of the processes does"
     rank, log = int(os.environ['RANK']), JSONLog(f'{folder}/log.jsonl', times=False)
     atexit.register(lambda: Path(folder, f'{rank}.open').write_text(str(torch.distributed.is_initialized())))  # registered first: runs last
     if task == 'faults': return faults(rank, folder)
+    if task == 'align': return torch.save(aligned(f'{folder}/two'), f'{folder}/{rank}.pt')
     model = Toy(shift=rank)  # they start apart: the trainer must make them equal
     if task == 'kill': return train(model, killing(model, 5), checkpoint=f'{folder}/run.pt', callbacks=[Ema(.5), log])
     resumed, whole = Ema(.5), Ema(.5)
@@ -220,6 +234,19 @@ def test_a_process_that_hangs_is_given_up(faulty):
     said = faulty[1][0]
     assert said['lost'].startswith('ConnectionError: after update 1 another process was lost or did not answer in time: process 0 stops')
     assert said['seconds'] < 40 and faulty[2][0] == 0
+
+def test_the_command_in_two_processes_is_the_command_in_one(tmp_path):
+    assert launch('align', tmp_path) == [0, 0]
+    one = aligned(tmp_path/'one')
+    a, b = (torch.load(tmp_path/f'{r}.pt') for r in range(2))
+    assert torch.equal(a, b) and (a - one).abs().max() < 1e-6 < one.abs().max()
+    logs = [read_log(tmp_path/name/'log.jsonl') for name in ('one', 'two')]
+    for x, y in zip(*logs, strict=True):
+        for k in ('loss', 'reward', 'grad_norm', 'queries', 'videos'): assert abs(x[k] - y[k]) < 1e-6*max(1, abs(x[k])), k
+    looks = [json.loads((tmp_path/name/'guard'/'looks.json').read_text()) for name in ('one', 'two')]
+    assert [r['step'] for r in looks[0]] == [r['step'] for r in looks[1]] == [3, 5]
+    here = [sorted(p.relative_to(tmp_path/name).as_posix() for p in (tmp_path/name).rglob('*')) for name in ('one', 'two')]
+    assert here[0] == here[1]
 
 def test_batch_that_two_processes_cannot_share():
     with pytest.raises(ValueError, match='give a multiple of 2'): split_batch(3, 1, num_processes=2)

@@ -8,6 +8,7 @@ __all__ = ['Batch', 'batch_at', 'split_batch', 'batch_text', 'make_accelerator',
 
 # %% ../nbs/core/batches.ipynb #d1217806
 import atexit
+import os
 import sys
 from contextlib import contextmanager
 from datetime import timedelta
@@ -69,6 +70,14 @@ def batch_text(batch_size: int,                     # videos in an update
     A, P = gradient_accumulation_steps, num_processes
     return f"a batch of {batch_size} = {P} processes x {A} micro-batches x {batch_size//(A*P)} videos"
 
+# %% ../nbs/core/batches.ipynb #458132cf
+def _check_plain():
+    "Refuse what splits the weights of a network that accelerate prepares: here it prepares none"
+    on = lambda name: os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes")
+    for name in filter(on, ("DEEPSPEED", "FSDP")): raise ValueError(
+        f"accelerate was told to use {name}, which can do nothing here: give a config with distributed_type "
+        "MULTI_GPU, and save memory with the tricks that vader_plan names")
+
 # %% ../nbs/core/batches.ipynb #8bd839f3
 def _disconnect():
     "Close the connection between processes before Python ends, unless an error ends it"
@@ -84,6 +93,7 @@ def make_accelerator(device: torch.device,       # where the parameters are
                      timeout: float=None,        # seconds to wait for another process; None: as torch does
                     ):                           # an `Accelerator`, of use inside the block
     "A fresh Accelerator, beside those of the user; ValueError for an unknown precision or fp16 without a GPU"
+    _check_plain()
     connected, cpu = dist.is_initialized(), torch.device(device).type == "cpu"
     with own_accelerator():
         ours = Accelerator(cpu=cpu, mixed_precision=mixed_precision, kwargs_handlers=_connection(timeout))

@@ -7,7 +7,7 @@ __all__ = ['SCORES_ONLY', 'AlignOptions', 'with_recipe', 'savings_of', 'groups_o
            'made_by', 'revisions_of', 'run_align', 'vader_align']
 
 # %% ../../nbs/commands/align.ipynb #68cb2589
-import json, re, sys, time
+import json, os, re, sys, time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +27,10 @@ class AlignOptions(Recipe):
     n_train: int | None = option(None, "use only this many training prompts", "prompts", "all")
     seed: int = option(0, "of everything random; the same seed, the same files", "training")
     ema: float | None = option(None, "average the LoRA, as 0.9: over about the last 10 updates", "training", "none")
+    max_skipped: int = option(3, "updates in a row to leave out as not finite", "training")
+    witnesses: str | None = option(None, "rewards that watch for hacking, a sum", "training", "none")
+    guard: str = option("stop", "if one falls: warn, slow, stop", "training")
+    guard_every: int = option(5, "updates between two looks of the guard", "training")
     updates_per_rollout: int | None = option(None, "updates from one rollout", "savings and memory", "by --savings")
     draws: int | None = option(None, "average over this many draws of the last steps", "savings and memory", "1")
     same_noise: bool = option(False, "draws and updates take other frames only", "savings and memory")
@@ -84,7 +88,8 @@ def groups_of(a: AlignOptions,
              ) -> dict:  # method, lora, savings, training: arguments of `align`
     "The options as `align` takes them; raises ValueError for impossible ones"
     _ema_of(a)
-    training = training_of(a, seed=a.seed, checkpoint=a.checkpoint or Path(a.out)/"checkpoint.pt")
+    where = a.checkpoint or Path(a.out)/"checkpoint.pt"
+    training = training_of(a, seed=a.seed, checkpoint=where, max_skipped=a.max_skipped)
     return dict(method=method_of(a), lora=lora_of(a, a.lora), savings=savings_of(a), training=training)
 
 # %% ../../nbs/commands/align.ipynb #4ac73c21
@@ -104,9 +109,14 @@ class Tell:
     def __init__(self, text: str): self.text = text     # what to print
     def before_fit(self, state): print(self.text, flush=True)
 
+# %% ../../nbs/commands/align.ipynb #e04ac36e
+def _sizes(a):
+    "What is sampled and decoded at once, as in the training"
+    return dict(batch_size=max(1, a.batch_size//a.gradient_accumulation_steps), frames_at_once=a.reward_frames or None)
+
 def _look(a, pipe, shown, draw, ema):
     "What draws the samples on the way: of the average, if one is kept"
-    sizes = max(1, a.batch_size//a.gradient_accumulation_steps), a.reward_frames or None
+    sizes = _sizes(a).values()
     def look():
         with ema.applied() if ema else nullcontext(): return draw(pipe, shown, a.seed, *sizes, **sampler_of(a))
     return look
@@ -123,6 +133,17 @@ def _callbacks(a, pipe, out, shown, draw):
     look = _look(a, pipe, shown, draw, ema)
     if a.samples_every and shown: calls.append(Samples(look, a.samples_every, out/"samples", texts_of(shown), scale))
     return tuple(calls)
+
+# %% ../../nbs/commands/align.ipynb #4dac49ba
+def _guard(a, pipe, reward, prompts, out, draw):
+    "What watches for hacking on the first held-out prompts, if there are witnesses"
+    if not a.witnesses: return ()
+    from vader_nb.evaluate.guard import Guard
+    from vader_nb.rewards.core import check_worlds
+    from vader_nb.rewards.load import load_reward
+    check_worlds(pipe, witnesses := load_reward(a.witnesses).to(pipe.device), a.any_world)
+    return Guard(pipe, reward, prompts[:8], witnesses, a.guard_every, a.guard, folder=out/"guard", draw=draw,
+                 settings=_sizes(a) | sampler_of(a)),
 
 # %% ../../nbs/commands/align.ipynb #dd5a9668
 def _drawing(a):
@@ -242,6 +263,11 @@ def _check_all(a, groups, pipe, reward, prompts):
     unique = list(dict.fromkeys(prompts))
     check_alignment(pipe, reward, unique, groups["method"], groups["savings"], **sampler_of(a))
 
+def _device(a):
+    "Where a process works: of several on one machine, each has a GPU of its own"
+    device, rank = best_device(a.device), os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank else device
+
 def _remark_on_half(a):
     "Most CPUs have no instructions for 16-bit numbers"
     if best_device(a.device) == "cpu" and a.dtype != "float32": print(
@@ -252,7 +278,7 @@ def _load(a):
     from vader_nb.models.load import check_device, load_pipeline
     from vader_nb.rewards.load import load_reward
     from vader_nb.savings.fitting import trick_names
-    check_device(best_device(a.device))
+    check_device(_device(a))
     _remark_on_half(a)
     trick_names(a.tricks)
     return load_pipeline(a.model, dtype=a.dtype, **model_settings(a)), load_reward(a.reward)
@@ -275,7 +301,7 @@ def _watch(a, groups, pipe, reward):
 def _fit_to_memory(a, groups, pipe, reward):
     "The context in which networks are on the device, with tricks that make a step fit"
     from vader_nb.savings.fitting import fitted
-    return fitted(pipe, reward, _shape(a, groups, pipe), a.vram, a.tricks, best_device(a.device))
+    return fitted(pipe, reward, _shape(a, groups, pipe), a.vram, a.tricks, _device(a))
 
 # %% ../../nbs/commands/align.ipynb #3e7c80f3
 def revisions_of(a: AlignOptions):
@@ -302,24 +328,31 @@ def _dry_run(a, groups):
     print(plan_text(pipe, dry_reward(a.reward), _shape(a, groups, pipe), limit, a.tricks))
 
 # %% ../../nbs/commands/align.ipynb #803fc302
+def _finish(a, run, shown, prompts, out, start):
+    "Write, evaluate, write: what is computed is on disk before anything that can fail comes after it"
+    run.save(out, shown, a.seed)
+    before, after = _evaluate(a, run, prompts)
+    table = _write_results(a, run, before, after, out)
+    if not a.checkpoint: (out/"checkpoint.pt").unlink(missing_ok=True)
+    names = ", ".join(sorted(p.name for p in out.iterdir()))
+    print(f"\n{table}\n\n{time.time() - start:.0f} s in all. In {out}: {names}")
+
+# %% ../../nbs/commands/align.ipynb #6912ab75
 def _align(a, groups):
-    "Train, evaluate, write: what is computed is on disk before anything that can fail comes after it"
+    "Train in all processes; the first one evaluates and writes"
     from vader_nb.downloads import fetched
     start, (train, prompts, shown) = time.time(), _prompts_of(a)
+    main = int(os.environ.get("RANK", 0)) == 0
     pipe, reward = _load(a)
     _check_read(a, fetched())
     watch = _watch(a, groups, pipe, reward)
     every = [*train, *shown, *(p for group in prompts.values() for p in group)]
-    with out_folder(a.out) as out, _fit_to_memory(a, groups, pipe, reward):
+    with out_folder(a.out) if main else nullcontext(Path(a.out)) as out, _fit_to_memory(a, groups, pipe, reward):
         _check_all(a, groups, pipe, reward, every)
-        calls = _callbacks(a, pipe, out, shown, _drawing(a)) + watch
+        guard = _guard(a, pipe, reward, prompts.get("held_out", shown), out, _drawing(a))
+        calls = _callbacks(a, pipe, out, shown, _drawing(a)) + guard + watch
         run = _run_align(a, groups, pipe, reward, train, calls)
-        run.save(out, shown, a.seed)
-        before, after = _evaluate(a, run, prompts)
-        table = _write_results(a, run, before, after, out)
-        if not a.checkpoint: (out/"checkpoint.pt").unlink(missing_ok=True)
-    names = ", ".join(sorted(p.name for p in out.iterdir()))
-    print(f"\n{table}\n\n{time.time() - start:.0f} s in all. In {out}: {names}")
+        if main: _finish(a, run, shown, prompts, out, start)
 
 def run_align(a: AlignOptions):  # of the command
     "The work of `vader_align`"

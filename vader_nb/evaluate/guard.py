@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ACTS', 'thumbnails', 'Look', 'seeds_apart', 'compare', 'Limits', 'alarms', 'Guard']
 
-# %% ../../nbs/evaluate/guard.ipynb #3e4f2576
+# %% ../../nbs/evaluate/guard.ipynb #404010a5
 import json, math, torch, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..sampling import sample_videos
 from ..training import check_count, hashed
 from ..video import atomic_path, check_out_dir
 
-# %% ../../nbs/evaluate/guard.ipynb #3fcbc87e
+# %% ../../nbs/evaluate/guard.ipynb #34d59ec9
 def thumbnails(frames: Tensor,  # pixels (B, F, 3, H, W) in [0, 1]
                size: int = 8,   # height and width
               ) -> Tensor:      # (B, 3*size*size)
@@ -44,7 +44,7 @@ def seeds_apart(frames: Tensor,  # (P*S, F, 3, H, W)
     "Mean squared difference of two videos of one prompt, over all pairs"
     return 2*frames.float().unflatten(0, (-1, seeds)).var(1).mean().item()
 
-# %% ../../nbs/evaluate/guard.ipynb #8acf4995
+# %% ../../nbs/evaluate/guard.ipynb #72c8731e
 def compare(now: Look,    # of the model in training
             base: Look,   # of the base model, on the same prompts and noises
             seeds: int,   # videos of each prompt
@@ -65,7 +65,7 @@ class Limits:
     motion: tuple | None = (.5, 2.)     # from this to this share of the base model's
     distance: float | None = None       # at most, in units of the distance between two noises
 
-# %% ../../nbs/evaluate/guard.ipynb #c2541b2f
+# %% ../../nbs/evaluate/guard.ipynb #545701b9
 def alarms(found: dict,     # of `compare`
            limits: Limits,  # how far it may go
           ) -> list[str]:   # a sentence each; empty: all is well
@@ -81,7 +81,7 @@ def alarms(found: dict,     # of `compare`
         said.append(f"the videos are {found['distance']:.2g} times as far from the base model's as another noise is")
     return said
 
-# %% ../../nbs/evaluate/guard.ipynb #5ca70c88
+# %% ../../nbs/evaluate/guard.ipynb #1b4e7fd4
 ACTS = "warn", "slow", "stop"
 
 @dataclass(eq=False)
@@ -105,7 +105,7 @@ class Guard:
 
     def __post_init__(self): _check_guard(self)
 
-# %% ../../nbs/evaluate/guard.ipynb #877abb8c
+# %% ../../nbs/evaluate/guard.ipynb #cd37e103
 def _check_guard(g):
     "Refuse what cannot work, before any work"
     check_count("every", g.every)
@@ -116,7 +116,7 @@ def _check_guard(g):
     if trained: raise ValueError(f"witness {trained[0]!r} is what the run is trained on: give another reward")
     if g.folder is not None: g.folder = check_out_dir(g.folder)
 
-# %% ../../nbs/evaluate/guard.ipynb #b3452c03
+# %% ../../nbs/evaluate/guard.ipynb #7f186147
 @patch
 def __repr__(self: Guard):
     "What a resumed run must share"
@@ -136,7 +136,7 @@ def look(self: Guard) -> Look:
     return Look(frames.float().cpu(), {k: v.float().cpu() for k, v in scores.items()}, spread,
                 motion_energy(frames).mean().item())
 
-# %% ../../nbs/evaluate/guard.ipynb #d32f41f3
+# %% ../../nbs/evaluate/guard.ipynb #d1381a47
 @patch
 def before_fit(self: Guard, state):
     "See what the base model draws; a run that was stopped stays stopped"
@@ -162,7 +162,7 @@ def _compared(self: Guard, state):
     if not state.accelerator.is_main_process: return None
     with _uncounted(state): return compare(self.look(), self.base, self.seeds)
 
-# %% ../../nbs/evaluate/guard.ipynb #edf4d27a
+# %% ../../nbs/evaluate/guard.ipynb #fd1a6152
 class _uncounted:
     "Inside, nothing is counted among the queries of the run"
     def __init__(self, state): self.counts = state.counts
@@ -184,7 +184,7 @@ def _slow(optimizer):
     for group in optimizer.param_groups:
         for k in {"lr", "initial_lr"} & group.keys(): group[k] /= 2
 
-# %% ../../nbs/evaluate/guard.ipynb #b8859d88
+# %% ../../nbs/evaluate/guard.ipynb #1904dcfa
 @patch
 def _keep(self: Guard, state):
     "Remember weights that are good"
@@ -200,7 +200,7 @@ def _alarm(self: Guard, state, said):
         return _say(state, f"after update {state.step}: {said}; back to the last good weights, at half the rate")
     state.stop = self.stopped = f"{said}; the weights are those of the last good look"
 
-# %% ../../nbs/evaluate/guard.ipynb #5a50b276
+# %% ../../nbs/evaluate/guard.ipynb #d9ad4e7d
 @patch
 def _write(self: Guard, state):
     "The last good LoRA, the best one, and all numbers, if there is a folder; a full disk is only warned of"
