@@ -149,6 +149,7 @@ def before_fit(self: Guard, state):
 @patch
 def after_step(self: Guard, state):
     "Look every few updates, and at the end"
+    if self.stopped: return _put(state, self.good)      # the updates that are left of a rollout change nothing
     if state.step % self.every and state.step != state.train_steps: return
     [found] = broadcast_object_list([self._compared(state)])
     self.looks.append(dict(step=state.step, **found, alarms=alarms(found, self.limits)))
