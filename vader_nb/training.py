@@ -125,7 +125,7 @@ def _inside(value, memo):
 
 def _named(value, memo):
     "An object by its name, and a hash of what is inside; one that holds itself is named only"
-    of = value if hasattr(value, "__qualname__") else type(value)
+    of = value if hasattr(value, "__qualname__") and hasattr(value, "__module__") else type(value)
     name = f"{of.__module__}.{of.__qualname__}"
     if id(value) in memo: return memo[id(value)]
     memo[id(value)] = name

@@ -78,7 +78,7 @@ _LIBRARIES = "builtins", "diffusers", "math", "numpy", "PIL", "torch", "transfor
 
 def _follow(value):
     "Whether a global may lead to a network of the scorer: something to call that is no library's, or a collection"
-    library = isinstance(value, FunctionType) and value.__module__.split(".")[0] in _LIBRARIES
+    library = isinstance(value, FunctionType) and str(value.__module__).split(".")[0] in _LIBRARIES
     return callable(value) and not library or isinstance(value, (dict, list, tuple, set))
 
 def _globals_of(fn):
