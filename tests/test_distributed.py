@@ -239,10 +239,13 @@ def test_the_command_in_two_processes_is_the_command_in_one(tmp_path):
     assert launch('align', tmp_path) == [0, 0]
     one = aligned(tmp_path/'one')
     a, b = (torch.load(tmp_path/f'{r}.pt') for r in range(2))
-    assert torch.equal(a, b) and (a - one).abs().max() < 1e-6 < one.abs().max()
     logs = [read_log(tmp_path/name/'log.jsonl') for name in ('one', 'two')]
+
+    assert torch.equal(a, b) and (a - one).abs().max() < 1e-4 < one.abs().max()      # Adam divides a rounding by the gradient's own size
     for x, y in zip(*logs, strict=True):
-        for k in ('loss', 'reward', 'grad_norm', 'queries', 'videos'): assert abs(x[k] - y[k]) < 1e-6*max(1, abs(x[k])), k
+        first = x['step'] == 1
+        for k in ('loss', 'reward', 'grad_norm'): assert abs(x[k] - y[k]) < (1e-6 if first else 1e-4)*max(1, abs(x[k])), k
+        assert [x[k] for k in ('queries', 'videos')] == [y[k] for k in ('queries', 'videos')]
     looks = [json.loads((tmp_path/name/'guard'/'looks.json').read_text()) for name in ('one', 'two')]
     assert [r['step'] for r in looks[0]] == [r['step'] for r in looks[1]] == [3, 5]
     here = [sorted(p.relative_to(tmp_path/name).as_posix() for p in (tmp_path/name).rglob('*')) for name in ('one', 'two')]
