@@ -84,7 +84,7 @@ def _remark_on_base(pipe, options):
 def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_to_hub`
              pipe=None,          # its base model, without a LoRA; None: by the name in its options
              reward=None,        # as for `load_reward`; None: only its name
-             scale: float = 1.,  # strength of the LoRA
+             scale: float = 1.,  # strength of the LoRA on its pipeline; `Run.sample` says its own
              revision: str | None = None,     # branch, tag or commit on the hub
              local_files_only: bool = False,  # use what was downloaded before
              **loading,          # of `load_pipeline`: device, dtype, size, num_frames
