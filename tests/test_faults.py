@@ -90,8 +90,8 @@ def test_temporary_files_of_dead_processes_are_swept(tmp_path):
 def test_toy_constant_at_real_size(tmp_path, monkeypatch):
     run, told = quick(Toy()), {}
     monkeypatch.setattr(type(run), 'before_after', lambda self, prompts, seed: [torch.zeros(4, 1, 3, 576, 1024)]*2)
-    monkeypatch.setattr('vader_nb.methods.vader.write_video', lambda path, frames, **kw: told.update(video=kw.get('scale', 1), shape=frames.shape))
-    monkeypatch.setattr('vader_nb.methods.vader.write_image', lambda path, image: told.update(sheet=image.size))
+    monkeypatch.setattr('vader_nb.methods.sharing.write_video', lambda path, frames, **kw: told.update(video=kw.get('scale', 1), shape=frames.shape))
+    monkeypatch.setattr('vader_nb.methods.sharing.write_image', lambda path, image: told.update(sheet=image.size))
     run.save(tmp_path)
     assert told['video'] == 1 and told['shape'][-1] == 1024
     assert told['sheet'][0] < 1024 and told['sheet'][1] < 8*576

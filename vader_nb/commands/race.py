@@ -28,7 +28,7 @@ class RaceOptions:
     out: str = option("race", "folder for a file of each leg, tables and plots; what is in it is not done again")
     rewards: str = option("tiny-aesthetic; tiny-action", "what to climb, one contest for each, separated by ;")
     opponents: str | None = option(None, "who takes part, separated by commas", none="all")
-    lrs: str = option("1e-3 3e-3 1e-2 3e-4", "learning rates of the sweep")
+    lrs: str = option("1e-3 3e-3 1e-2 3e-4 3e-2", "learning rates of the sweep")
     seeds: int = option(3, "trainings of each opponent with its best learning rate")
     queries: int = option(128, "of the reward, in each leg; a multiple of --every")
     every: int = option(128, "queries between two evaluations")

@@ -212,7 +212,8 @@ def _write(self: Guard, state):
         if good and good[-1] is self.looks[-1]:
             save_lora(self.pipe, self.folder/"good")
             if best == good[-1]["scores"]["held-out reward"]: save_lora(self.pipe, self.folder/"best")
-        with atomic_path(self.folder/"looks.json") as tmp: tmp.write_text(json.dumps(self.looks, indent=1) + "\n")
+        text = json.dumps(self.looks, indent=1) + "\n"
+        with atomic_path(self.folder/"looks.json") as tmp: tmp.write_text(text, encoding="utf-8")
     except OSError as e: _say(state, f"{self.folder} lacks the look after update {state.step}: {e}")
 
 @patch
