@@ -6,7 +6,6 @@
 __all__ = ['SampleOptions', 'sample', 'vader_sample']
 
 # %% ../../nbs/commands/sample.ipynb #1cae1fdc
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +76,6 @@ def _drawing(a, pipe, prompts):
     return lambda: sample_videos(pipe, prompts, a.seed, a.batch_size, **settings)
 
 # %% ../../nbs/commands/sample.ipynb #1a6c7014
-def _slug(text, n=40):
-    "Text as a part of a file's name"
-    return re.sub(r"[^a-z0-9]+", "_", str(text).lower()).strip("_")[:n].rstrip("_") or "video"
-
 def _show_scale(frames, side=128):
     "Enlarge small videos to about `side` pixels, leave large ones"
     return max(1, round(side/frames.shape[-2]))
@@ -103,9 +98,10 @@ def _check_others(folder, names):
 
 def sample(a: SampleOptions):  # of the command
     "The work of `vader_sample`; everything that can be refused is refused before the folder is made"
+    from vader_nb.methods.sharing import file_name
     from vader_nb.video import contact_sheet, write_image, write_video
     prompts, pipe = _prompts_to_sample(a), _load_model(a)
-    draw, names = _drawing(a, pipe, prompts), [f"{i:03}_{_slug(p)}.mp4" for i, p in enumerate(prompts)]
+    draw, names = _drawing(a, pipe, prompts), [f"{i:03}_{file_name(p, 40)}.mp4" for i, p in enumerate(prompts)]
     _check_others(a.out, names)
     with out_folder(a.out) as out:
         videos = draw()
