@@ -52,6 +52,15 @@ def test_heads_say_where_one_is(walk):
     assert third(walk, 'core/add.ipynb') == f"**In the paper's Figure 2**: {line}.\n\n**Builds on**: PyTorch, and no other chapter. **Reading**: about 1 min."
     assert '**[prompts]** → **[denoiser]**' in third(walk, 'core/show.ipynb') and '**Builds on**: [A notebook](add.ipynb).' in third(walk, 'core/show.ipynb')
 
+def test_heads_say_how_long_a_chapter_runs(walk):
+    log = walk/'pytest.log'
+    log.write_text('12.40s call     nbs/core/show.ipynb::cells\n131.00s call     nbs/core/add.ipynb::cells\n5.00s call     tests/test_a.py::cells\n')
+    assert pages.timed(log) == {'core/add.ipynb': 131, 'core/show.ipynb': 12}
+    (walk/pages.SECONDS).parent.mkdir()
+    (walk/pages.SECONDS).write_text('{"core/add.ipynb": 131, "core/show.ipynb": 12}')
+    for name, said in (('add', 'about 2 min'), ('show', 'about 10 s'), ('mul', 'under 10 s')):
+        assert pages.head_text(walk, f'core/{name}.ipynb').endswith(f'**Running**: {said} on one core.')
+
 @pytest.mark.parametrize('old, new, fault', [
     ('at: [LoRA]', 'at: [lora]', "core/add.ipynb: at: ['lora']"),
     ('at: [loss], ', '', 'core/mul.ipynb: at: []'),

@@ -2,6 +2,7 @@
 
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
+    python tools/pages.py --timed LOG  take the seconds that chapters run from pytest's list of durations, then write
 
 The parts of the book, the order of their chapters and the reading paths stand in nbs/book.yml. Numbers are made, not typed: a cell of the index may hold
 
@@ -22,6 +23,8 @@ from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, s
 LIST, PATHS, NEXT, RECAP, HEAD = '## The notebooks', '## Reading paths', '**Next**: ', '**To take along**\n', "**In the paper's Figure 2**: "
 BOXES = 'prompts denoiser LoRA sampler decoder frames reward loss update'.split()    # the paper's Figure 2 in one line
 PACE = 200      # words that one reads in a minute
+SECONDS = 'nbs/results/seconds.json'    # of each chapter's cells that always run: pytest on two cores, two chapters at a time, one core each
+TIMED = re.compile(r'^ *([\d.]+)s call +nbs/(\S+\.ipynb)::cells', re.M)
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
 NUMBERS = re.compile(r'(<!-- numbers of (\S+): (.*?) -->\n).*?(<!-- end of numbers -->)', re.S)
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
@@ -111,12 +114,23 @@ def figure_2(at):
     "The paper's Figure 2 in one line, with the boxes lit that a chapter is about"
     return ' → '.join(f'**[{b}]**' if at == 'all' or b in at else b for b in BOXES)
 
+def timed(log):
+    "Seconds of each chapter from the durations that pytest lists at its end; those under a second are not listed"
+    return {name: round(float(secs)) for secs, name in sorted(TIMED.findall(Path(log).read_text(encoding='utf-8')), key=lambda m: m[1])}
+
+def running(root, name):
+    "How long the cells of a chapter run, roughly; '' where no seconds are stored"
+    if not (file := Path(root)/SECONDS).exists(): return ''
+    secs = json.loads(file.read_text(encoding='utf-8')).get(name, 0)
+    said = 'under 10 s' if secs < 10 else f'about {round(secs, -1)} s' if secs < 90 else f'about {round(secs/60)} min'
+    return f' **Running**: {said} on one core.'
+
 def head_text(root, name):
     "The third cell of a chapter on a path: where one is, what one needs, how long it takes; '' where book.yml says nothing"
     if not (said := about(root, name)): return ''
     needs = ', '.join(_link(root, f'{n}.ipynb', name) for n in said.get('needs', ())) or 'PyTorch, and no other chapter'
     minutes = max(1, round(words(Path(root)/'nbs'/name)/PACE))
-    return f'{HEAD}{figure_2(said["at"])}.\n\n**Builds on**: {needs}. **Reading**: about {minutes} min.'
+    return f'{HEAD}{figure_2(said["at"])}.\n\n**Builds on**: {needs}. **Reading**: about {minutes} min.{running(root, name)}'
 
 def end_text(root, name):
     "The last cell of a chapter: three sentences to take along, and the next chapter of each path"
@@ -196,6 +210,7 @@ def main(argv):
         bad = out_of_date(ROOT)
         for n in bad: print(f'out of date: {n} (python tools/pages.py writes it)')
         return not bad
+    if '--timed' in argv: (ROOT/SECONDS).write_text(json.dumps(timed(argv[argv.index('--timed') + 1]), indent=1) + '\n', encoding='utf-8')
     for n, made in derived(ROOT):
         if (ROOT/n).exists() and (ROOT/n).read_text(encoding='utf-8') == made: continue
         (ROOT/f'{n}.part').write_text(made, encoding='utf-8')  # whole or not at all
