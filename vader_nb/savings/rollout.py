@@ -192,12 +192,12 @@ def _again(pipe, batch, savings, kept, settings):
 class ThriftyRollout:
     "A rollout that saves work; again with the same batch, it does only the gradient steps again, if they are the last"
     def __init__(self, pipe, savings):
-        self.savings, self.encode = savings, encode_once(pipe) if savings.cache_prompts else pipe.encode_prompt
+        self.savings, self.known = savings, encode_once(pipe) if savings.cache_prompts else None
 
     def __call__(self, pipe, batch, grad_steps=1, **settings):
         kept = (batch.cache or {}).get("rollout")
         if kept and kept.were_last: return _again(pipe, batch, self.savings, kept, settings)
-        cond = self.encode(batch.prompts)
+        cond = (self.known or pipe.encode_prompt)(batch.prompts)
         noise = start_noise(pipe, len(batch.prompts), batch.generators, **settings)
         out = _steps(pipe, cond, noise, self.savings, grad_steps, batch, settings)
         if batch.cache is not None and out.steps:
