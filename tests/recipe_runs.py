@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT/'tests')]
 from net_cells import watch_toys
 
 STEPS = '--num-inference-steps 2'
-SMALL = f'{STEPS} --train-steps 2 --save-every 1 --batch-size 2 --gradient-accumulation-steps 2 --eval-train 0 --eval-test 1 --n-train 2'
+SMALL = f'{STEPS} --train-steps 2 --save-every 1 --batch-size 2 --gradient-accumulation-steps 2 --eval-train 0 --eval-test 1 --pictures 1 --n-train 2'
 MODELS = {      # sizes that a CPU can do, and what reads half precision slowly there
     'modelscope': '--size 32x32 --num-frames 4 --dtype float32', 'videocrafter2': '--size 32x32 --num-frames 4 --dtype float32',
     'opensora': '--size 32x32 --num-frames 17', 'svd': '--size 32x32 --num-frames 4 --dtype float32', 'wan': '--size 32x32 --num-frames 5', 'tiny': '', 'tiny-i2v': ''}

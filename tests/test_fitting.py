@@ -1,18 +1,21 @@
 "`align` on a GPU looks how much memory is free; here a CPU that claims to be one shows that the plan is made, said and kept to."
 import pytest, torch
 
-STEP = dict(train_steps=2, num_inference_steps=2)
+VIDEOS, FRAMES, STEPS = 2, 2, 2     # of a batch, that the reward sees, of the sampler
 
 def aligned(free=None, monkeypatch=None, **changes):
     "Rewards of two updates, the tricks that were on, and the pipeline; `free`: bytes of a GPU that is claimed to be there"
     from vader_nb import align, load_pipeline, load_prompts
+    from vader_nb.methods.vader import Vader
+    from vader_nb.training import Training
+    step = dict(method=Vader(reward_frames=FRAMES), training=Training(lr=1e-3, batch_size=VIDEOS), num_inference_steps=STEPS)
     if free is not None:
         for module in ('vader_nb.methods.vader', 'vader_nb.savings.fitting'): monkeypatch.setattr(f'{module}.free_memory', lambda device: free)
     class Watch:
         seen = None
         def after_step(self, state): self.seen = getattr(pipe, 'fit', None)
     pipe, watch = load_pipeline('tiny'), Watch()
-    run = align(pipe, 'tiny-clip', load_prompts('tiny', 'train', 4), callbacks=(watch,), **STEP | changes)
+    run = align(pipe, 'tiny-clip', load_prompts('tiny', 'train', 4), 2, callbacks=(watch,), **step | changes)
     return [r['reward'] for r in run.log], watch.seen, pipe
 
 @pytest.fixture(scope='module')
@@ -25,7 +28,7 @@ def need(plain):
     from vader_nb.savings.fitting import StepShape, dry_step
     from vader_nb.savings.footprint import estimate
     from vader_nb.savings.planner import Device
-    return estimate(dry_step(plain[2], load_reward('tiny-clip'), StepShape(4, 1, 4, 2)), (), 1, 4, 2).peak, Device(1.).reserve
+    return estimate(dry_step(plain[2], load_reward('tiny-clip'), StepShape(VIDEOS, 1, FRAMES, STEPS)), (), 1, FRAMES, STEPS).peak, Device(1.).reserve
 
 def test_elsewhere_nothing_is_planned(plain): assert plain[1] is None
 
