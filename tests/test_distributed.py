@@ -1,6 +1,6 @@
 "Two processes train as one does: `fit` is started twice on the CPU, killed, resumed, and compared with a single process."
-import atexit, json, math, os, signal, socket, subprocess, sys, time
-import pytest, torch
+import atexit, json, math, os, signal, socket, time
+import forks, pytest, torch
 from dataclasses import replace
 from pathlib import Path
 from torch.nn.parallel import DistributedDataParallel
@@ -144,11 +144,9 @@ def launch(task, folder, n=2, wait=None):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    env = os.environ | dict(WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
-                            OMP_NUM_THREADS='1', PYTHONPATH=os.getcwd())
-    ps = [subprocess.Popen([sys.executable, __file__, task, str(folder)], env=env | dict(RANK=str(r), LOCAL_RANK=str(r)))
-          for r in range(n)]
-    try: return [p.wait(timeout=300) for p in ps[:wait]]
+    env = dict(WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    ps = [forks.start(worker, task, str(folder), RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(n)]
+    try: return forks.codes(ps[:wait])
     finally:
         for p in ps: p.kill()
 
@@ -253,6 +251,3 @@ def test_the_command_in_two_processes_is_the_command_in_one(tmp_path):
 
 def test_batch_that_two_processes_cannot_share():
     with pytest.raises(ValueError, match='give a multiple of 2'): split_batch(3, 1, num_processes=2)
-
-
-if __name__ == '__main__': worker(*sys.argv[1:])

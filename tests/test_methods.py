@@ -1,6 +1,6 @@
 "DDPO, Diffusion-DPO and DiffusionNFT in two processes are those in one: what is compared is compared with the whole batch"
-import json, os, signal, socket, subprocess, sys
-import pytest
+import json, os, signal, socket
+import forks, pytest
 from vader_nb.methods.ddpo import DDPO, ddpo_loss
 from vader_nb.methods.dpo import DPO, dpo_loss
 from vader_nb.methods.nft import NFT, nft_loss
@@ -19,6 +19,14 @@ def train(name, seed=0):
     fit(make(pipe, reward, method, **STEPS), pipe.denoiser.parameters(), PROMPTS, 4, Training(batch_size=4, lr=.02, seed=seed), 2)
     return pipe.denoiser.weight.item()
 
+def write_all(file):
+    "What each of two processes does"
+    result = {name: train(name) for name in METHODS}
+    for name in METHODS:
+        result[f'align {name}'] = lora_values(name).tolist()
+        result[f'queries {name}'] = aligned(name)[1].log[-1]['queries']
+    file.write_text(json.dumps(result))
+
 @pytest.fixture(scope='module')
 def two(tmp_path_factory):
     "What both of two processes end with"
@@ -26,9 +34,9 @@ def two(tmp_path_factory):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    env = os.environ | dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), OMP_NUM_THREADS='1', PYTHONPATH=os.getcwd())
-    ps = [subprocess.Popen([sys.executable, __file__, str(folder/f'{r}.json')], env=env | dict(RANK=str(r), LOCAL_RANK=str(r))) for r in range(2)]
-    try: assert [p.wait(timeout=300) for p in ps] == [0, 0]
+    env = dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    ps = [forks.start(write_all, folder/f'{r}.json', RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(2)]
+    try: assert forks.codes(ps) == [0, 0]
     finally:
         for p in ps: p.kill()
     return [json.loads((folder/f'{r}.json').read_text()) for r in range(2)]
@@ -83,9 +91,7 @@ def lora_values(name, **kw):
 def killed(tmp_path_factory):
     "A folder with the checkpoints of runs that were killed in the middle of a batch"
     folder = tmp_path_factory.mktemp('killed')
-    code = "import sys, test_methods as t; t.aligned(sys.argv[1], sys.argv[2], 3)"
-    env = os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join([os.path.dirname(__file__), os.getcwd()]))
-    codes = [subprocess.run([sys.executable, '-c', code, name, folder/f'{name}.pt'], env=env, timeout=300).returncode for name in METHODS]
+    codes = [forks.codes([forks.start(aligned, name, folder/f'{name}.pt', 3)])[0] for name in METHODS]
     assert codes == [-signal.SIGKILL]*len(METHODS)
     return folder
 
@@ -97,10 +103,3 @@ def test_killed_and_resumed_is_the_same_bytes(killed, name):
     assert resumed == whole
     log, other = a.log[-1], b.log[-1]
     assert {k: log[k] for k in ('videos', 'backwards')} == {k: other[k] for k in ('videos', 'backwards')}
-
-if __name__ == '__main__':
-    result = {name: train(name) for name in METHODS}
-    for name in METHODS:
-        result[f'align {name}'] = lora_values(name).tolist()
-        result[f'queries {name}'] = aligned(name)[1].log[-1]['queries']
-    with open(sys.argv[1], 'w') as f: json.dump(result, f)
