@@ -1,5 +1,5 @@
 "Every notebook is one test: its cells run in a fresh process by nbdev's rules."
-import os
+import gc, os
 import pytest
 from tools.notebooks import fork, label, spawn
 
@@ -30,6 +30,8 @@ class NotebookItem(pytest.Item):
 def pytest_collect_file(file_path, parent):
     if file_path.suffix == '.ipynb' and file_path.name[0] not in '._':
         return Notebook.from_parent(parent, path=file_path)
+
+def pytest_collection_finish(session): gc.freeze()    # what was imported until now is not gone through again and again
 
 def pytest_addoption(parser):
     parser.addoption('--nb-flags', default='',

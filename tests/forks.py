@@ -1,11 +1,12 @@
 "Processes of a test, forked from the server of the notebooks, which has imported torch and the library: they begin at once, and not after seconds of imports"
-import atexit, os
+import atexit, gc, os
 import torch
 from tools.notebooks import _server
 
 
 def _work(env, fn, args):
     "Call `fn` in these variables, and leave as an interpreter does"
+    gc.freeze()
     os.environ.clear()
     os.environ.update(env)
     torch.set_num_threads(1)

@@ -7,7 +7,7 @@
     python tools/notebooks.py vouch --made-by 0.2.0 nbs/x.ipynb    only names changed in its skipped cells since that version made their outputs
     python tools/notebooks.py clean                                nbdev's cleaning, sources as lists of lines
 """
-import argparse, hashlib, io, json, multiprocessing, os, re, signal, subprocess, sys, tempfile, time, tokenize
+import argparse, gc, hashlib, io, json, multiprocessing, os, re, signal, subprocess, sys, tempfile, time, tokenize
 from configparser import ConfigParser
 from functools import cache
 from multiprocessing import forkserver
@@ -239,6 +239,7 @@ def _server():
 def _forked(path, log):
     "`execute` in a fork of the server: in a session of its own, with all that it prints in the file `log`"
     os.setsid()
+    gc.freeze()     # half a million objects of the libraries, which each full collection would go through and copy
     out = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2): os.dup2(out, stream)
     passed = execute(path)
