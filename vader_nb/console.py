@@ -21,10 +21,11 @@ def option(default,          # None: nothing unless it is given
            help: str,        # a sentence for `--help`
            group: str = "options",  # the heading under which `--help` shows it
            none: str = "",   # what `--help` shows as the default if it is None
+           words: str = "",  # how `--help` calls it if it is given without a flag, as bare words
            **more,           # of argparse's `add_argument`, such as nargs
           ):                 # a dataclass field
     "An option of a command"
-    return field(default=default, metadata=dict(help=help, group=group, none=none, more=more))
+    return field(default=default, metadata=dict(help=help, group=group, none=none, words=words, more=more))
 
 def _kind(annotation):
     "str of `str | None`, int of `int`"
@@ -42,6 +43,8 @@ _METAVAR = {int: "N", float: "X"}
 def _add_option(group, f, default):
     "One field as an option"
     flag, told, kind = f"--{f.name.replace('_', '-')}", _help_of(f, default), _kind(f.type)
+    if f.metadata["words"]:
+        return group.add_argument(f.name, nargs="*", default=default, metavar=f.metadata["words"], help=told)
     if f.type is bool: return group.add_argument(flag, action="store_true", default=default, help=told)
     more = dict(metavar=_METAVAR.get(kind, "TEXT")) | f.metadata["more"]
     return group.add_argument(flag, type=kind, default=default, help=told, **more)
@@ -53,7 +56,8 @@ def make_parser(
 ) -> argparse.ArgumentParser:
     "A parser with one option a field, in groups: `train_steps` is `--train-steps`"
     look = lambda prog: argparse.HelpFormatter(prog, max_help_position=32)
-    parser = argparse.ArgumentParser(prog, f"{prog} [--option value ...]", options.__doc__, allow_abbrev=False,
+    bare = "".join(f" [{w} ...]" for f in fields(options) if (w := f.metadata["words"]))
+    parser = argparse.ArgumentParser(prog, f"{prog}{bare} [--option value ...]", options.__doc__, allow_abbrev=False,
                                      formatter_class=look)
     names = dict.fromkeys(f.metadata["group"] for f in fields(options))
     groups = {n: parser.add_argument_group(n) for n in names}

@@ -1,0 +1,252 @@
+"The whole of `vader_paper` in small: items against numbers worked out by hand, a toy model through every item, kills, processes, bad input"
+import json, os, random, signal, subprocess, sys, time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+import pytest
+from vader_nb.commands.paper import vader_paper
+from vader_nb.evaluate import contest
+from vader_nb.evaluate.compare import bootstrap_interval
+from vader_nb.paper import efficiency, judged, memory_table
+from vader_nb.paper.items import crossed_interval
+from vader_nb.paper.report import ITEMS
+from vader_nb.paper import runs
+from vader_nb.paper.runs import SIZES, Board, Job, do_all
+from test_kills import child
+
+SMOKE = SIZES['smoke']
+close = lambda a, b: abs(a - b) < 1e-9
+BUILT = [i.name for i in ITEMS.values() if i.runs]
+
+
+# Formulas, on numbers that were made up
+
+PROMPTS = ['a red circle moving left over sand', 'a blue square growing over sea', 'a green cross moving up over night', 'a cyan circle moving down over grass']
+SHOWN = dict(colour=['red', 'blue', 'green', 'cyan'], shape=['circle', 'square', 'cross', 'circle'], motion=['left', 'growing', 'up', 'down'],
+             background=['sand', 'sea', 'night', 'grass'], gem=[False]*4)
+
+def found(shift, **seen):
+    "What `judge` would have found: every measure of video i is i + shift"
+    return dict(prompts=PROMPTS, values={m: [i + shift + .01*i*shift for i in range(4)] for m in judged.JUDGES}, seen=SHOWN | seen)
+
+def models(monkeypatch, **shifts):
+    "Judged models without any model"
+    all_found = {n: [found(s) for s in of] for n, of in ({n: (0,) if n == 'base' else (1, 2) for n in ('base', *judged.ALIGNED)} | shifts).items()}
+    monkeypatch.setattr(judged, 'read_all', lambda size, folder: all_found)
+    return all_found
+
+def test_table3_is_means_and_paired_differences(monkeypatch):
+    models(monkeypatch, **{'VADER-Pick': (3, 5), 'VADER-ViCLIP': (-2, -1)})
+    t = judged.table3(SMOKE, None)
+    assert close(t.rows['base']['HPS'].mean, 1.5) and close(t.rows['VADER-Pick']['HPS'].mean, 1.5 + 4 + .01*1.5*4)
+    raises = t.claims[0]
+    assert raises.verdict == 'agrees' and close(raises.value.mean, 4 + .06) and raises.value.low > 0
+    assert [c.verdict for c in t.claims if 'ViCLIP score' in c.text] == ['agrees']          # base above VADER-ViCLIP
+    assert [c.verdict for c in t.claims if c.text.startswith('VADER-HPS has')] == ['not told apart', 'agrees']      # below Pick, with two seeds; above ViCLIP
+
+def test_table4_less_warping_is_better(monkeypatch):
+    models(monkeypatch, **{'VADER-HPS': (1, 1.1), 'VADER-Pick': (-1, -1.1)})
+    claims = {(c.text.split()[0], c.of.split(':')[0]): c for c in judged.table4(SMOKE, None).claims}
+    assert claims['VADER-HPS', 'semantic consistency'].verdict == 'agrees' and claims['VADER-HPS', 'warping error'].verdict == 'does not'
+    assert claims['VADER-Pick', 'semantic consistency'].verdict == 'does not' and claims['VADER-Pick', 'warping error'].verdict == 'agrees'
+
+def test_table5_columns_are_the_measures_that_they_say(monkeypatch):
+    all_found = models(monkeypatch)
+    for k, m in enumerate(judged.JUDGES): all_found['base'][0]['values'][m] = [100.*k]*4
+    row = judged.table5(SMOKE, None).rows['base']
+    at = lambda m: 100.*judged.JUDGES.index(m)
+    assert {c: v.mean for c, v in row.items()} == {
+        'subject consistency': at('tiny-subject_consistency'), 'background consistency': at('tiny-background_consistency'), 'motion smoothness': at('tiny-motion_smoothness'),
+        'dynamic degree': at('tiny-dynamic_degree'), 'aesthetic quality': at('tiny-aesthetic'), 'imaging quality': at('tiny-imaging_quality')}
+
+def test_table2_counts_pairs(monkeypatch):
+    all_found = models(monkeypatch)
+    all_found['VADER-HPS'] = [found(1, colour=['red', 'red', 'green', 'cyan']), found(1)]      # one attribute wrong in one of eight pairs; all sharper
+    all_found['base'] = [found(0, shape=['circle', 'square', 'circle', 'circle'])]      # the third video is wrong: two pairs are won
+    t = judged.table2(SMOKE, None)
+    assert t.rows['VADER-HPS']['fidelity'].mean == 100 and t.rows['base']['fidelity'].mean == 0
+    assert close(t.rows['VADER-HPS']['text alignment'].mean, 100*(2 + .5*5)/8) and close(t.rows['base']['text alignment'].mean, 100 - 100*4.5/8)
+
+def test_table8_and_its_claims(monkeypatch):
+    class Kept:
+        def __init__(self, v): self.v = v
+        def read(self, folder): return dict(variance=self.v)
+    values = {'base': [[.4, .6]], 'VADER-HPS': [[.1, .2], [.2, .3]], 'VADER-Pick': [[.4, .6], [.4, .6]], 'VADER-ViCLIP': [[.8, .9], [.9, 1.]]}
+    monkeypatch.setattr(judged, 'spreads', lambda size: {n: [[Kept(v) for v in row] for row in of] for n, of in values.items()})
+    t = judged.table8(SMOKE, None)
+    assert close(t.rows['VADER-HPS']['average variance'].mean, .2) and close(t.claims[0].value.mean, .3)
+    assert {c.of.split()[2].strip(','): round(c.value.mean, 9) for c in t.claims} == {'VADER-HPS': .3, 'VADER-Pick': 0., 'VADER-ViCLIP': -.4}
+
+def leg(opponent, seed, train, test, curve, lr=1e-3, seconds=1.):
+    "What `train_leg` would have written: the scores at the end, and the reward of four batches of 4 for each point of the curve"
+    log = [[4*(i + 1), 16*i, 4*i, r] for i, r in enumerate(r for r in curve for _ in range(4))] if curve else []
+    q = 16*len(curve)
+    point = dict(queries=q, seconds=seconds, train=dict(scores=train, reward=sum(train)/len(train)), test=dict(scores=test, reward=sum(test)/len(test)))
+    return dict(opponent=opponent, lr=lr, seed=seed, log=log, points=[point])
+
+LEGS = [leg('base', 0, [1., 2.], [0., 1.], [])] + [leg(n, s, [a + s, a + 1 + s], [a - 1 + s, a + s], curve, seconds=t) for n, a, curve, t in
+        (('VADER', 5, [1, 4, 6, 8], 4.), ('DDPO', 2, [1, 2, 3, 4], 8.), ('DPO', 0, [1, 1, 1, 9], 8.)) for s in (0, 1)]
+SIXTY = replace(SMOKE, queries=64)
+
+@pytest.fixture
+def legs(monkeypatch):
+    class Kept:
+        def __init__(self, f): self.f = f
+        def read(self, folder): return self.f
+    pictures = dict(base=[dict(train=[1., 1.], test=[0., 0.])], VADER=[dict(train=[2., 2.], test=[.5, .5])]*2)
+    monkeypatch.setattr(efficiency, 'compared', lambda size, folder, reward, methods=None: [Kept(f) for f in LEGS])
+    monkeypatch.setattr(efficiency, 'picture_runs', lambda size: {n: [Kept(f) for f in of] for n, of in pictures.items()})
+
+def test_table1_means_and_differences(legs):
+    t = efficiency.table1(SIXTY, None)
+    assert close(t.rows['VADER']['aesthetic, training'].mean, 6.) and close(t.rows['VADER']['aesthetic, held out'].mean, 5.)
+    assert close(t.rows['base']['aesthetic, held out'].mean, .5) and close(t.rows['VADER']['aesthetic, pictures, held out'].mean, .5)
+    of = {c.of: c for c in t.claims}
+    assert close(of['aesthetic, training: VADER minus DDPO'].value.mean, 3.) and of['aesthetic, training: VADER minus DDPO'].verdict == 'agrees'     # the same seeds, so the difference has no spread
+    assert close(of['aesthetic, training: DPO minus base'].value.mean, -.5)
+
+def test_figure5_factors(legs):
+    t = efficiency.figure5(SIXTY, None)
+    assert close(t.rows['DDPO']['aesthetic: factor in queries'].mean, 2.)       # 64 against 32
+    assert close(t.rows['DDPO']['aesthetic: factor in seconds'].mean, 4.)       # 8 s against 2 s
+    assert close(t.rows['DPO']['aesthetic: factor in queries'].mean, 64/80)     # VADER never has 9
+    assert t.curves['aesthetic over queries: VADER'] == [(16, 1, 1, 1), (32, 4, 4, 4), (48, 6, 6, 6), (64, 8, 8, 8)]
+
+def test_table9_quarters_and_meaning(monkeypatch):
+    class Kept:
+        def __init__(self, f): self.f = f
+        def read(self, folder): return self.f
+    both = {'K = 1': [Kept(leg('VADER', s, [4. + s, 5. + s], [0., 0.], [1, 2, 3, 4])) for s in (0, 1)],
+            'K = several': [Kept(leg('VADER K=2', s, [2. + s, 3. + s], [0., 0.], [0, 1, 1, 2])) for s in (0, 1)]}
+    wrong = dict(shape=['square']*4)
+    seen = {id(r): found(0, **(wrong if n == 'K = several' else {})) for n, of in both.items() for r in of}
+    monkeypatch.setattr(efficiency, '_by_steps', lambda size: both)
+    monkeypatch.setattr(efficiency, 'judged', lambda size, run: Kept(seen.get(id(run), found(0))))
+    t = efficiency.table9(SIXTY, None)
+    assert [t.rows[q]['reward, K = 1'].mean for q in efficiency._QUARTERS] == [1, 2, 3, 4]
+    assert t.rows['last quarter']['reward, K = several'].mean == 2 and close(t.claims[0].value.mean, 2.)
+    assert close(t.claims[1].value.mean, 3/4/5) and close(t.rows['attributes that read differently']['share, K = 1'].mean, 0)
+
+def test_intervals_know_trainings():
+    spread = crossed_interval([[0., 0., 0.], [3., 3., 3.], [6., 6., 6.]])
+    assert spread.low < 0 and spread.high > 6         # three trainings that disagree
+    assert crossed_interval([[1., 2., 3.]]) == bootstrap_interval([1., 2., 3.], [0, 1, 2])
+
+
+# Every item, on a toy model
+
+@pytest.fixture
+def toy(monkeypatch):
+    from diffusers.utils.torch_utils import randn_tensor
+    from toy import CHANNELS, Toy
+    class Large(Toy):
+        "Frames of the tiny world's size"
+        def init_latents(self, batch_size, generator=None): return randn_tensor((batch_size, CHANNELS, 8, 32, 32), generator=generator)
+    monkeypatch.setattr(contest, 'load_pipeline', lambda name: Large(num_frames=8, seed=1))
+    monkeypatch.setattr(efficiency, 'continued', lambda folder, train_steps, seed, pictures: {k: [seed + .1*i + (train_steps > 0) for i in range(pictures)] for k in ('train', 'test')})
+    monkeypatch.setattr(memory_table, 'planned', lambda folder, size, num_frames: dict(zip(memory_table.TABLE7.paper, (8., 4., 2., 1.))))
+    contest._weights.cache_clear()
+    yield
+    contest._weights.cache_clear()
+
+def run(folder, *words): vader_paper([*words, '--smoke', '--jobs', '1', '--out', str(folder)])
+
+def files(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob('*.json')}
+
+def test_every_item_and_again(tmp_path, toy, capsys):
+    run(tmp_path, '--all')
+    for name in BUILT:
+        data = json.loads((tmp_path/'items'/f'{name}.json').read_text())
+        assert data['size'] == 'smoke' and data['rows'] and data['claims'] and (tmp_path/'items'/f'{name}.png').stat().st_size > 1000
+        for row in data['rows'].values():
+            for v in row.values(): assert v is None or v['low'] <= v['mean'] <= v['high']
+    page = (tmp_path/'report.html').read_text()
+    assert all(f'id="{n}"' in page for n in BUILT) and 'http' not in page.replace('http-equiv', '') and 'says nothing about any method' in page
+    before, said = files(tmp_path/'runs'), capsys.readouterr().out
+    assert 'nothing is left' in said
+    gone = sorted((tmp_path/'runs'/'jobs').glob('judge-*'))[0]
+    gone.unlink()
+    run(tmp_path, 'table8', '--report')
+    assert not gone.exists() and 'table3' not in capsys.readouterr().out.split('plots of')[1]      # what lacks a run is left out
+    run(tmp_path, '--all')
+    assert len(capsys.readouterr().out.splitlines()) == 3       # plan, the run that was gone, summary
+    assert {k: v for k, v in files(tmp_path/'runs').items() if 'seconds' not in str(v)[-60:] and 'judge-' not in k} == {k: v for k, v in before.items() if 'seconds' not in str(v)[-60:] and 'judge-' not in k}
+
+def test_killed_inside_a_training_and_resumed(tmp_path, toy, monkeypatch):
+    "The process ends in the middle of a leg and of a measurement; the same command goes on to the same bytes"
+    run(tmp_path/'whole', 'table8')
+    real, left = judged.spread, [2]
+    def dies(*a, **more):
+        left[0] -= 1
+        if left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)
+        return real(*a, **more)
+    monkeypatch.setattr(judged, 'spread', dies)
+    pid = child(lambda: run(tmp_path/'killed', 'table8'))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert not (tmp_path/'killed'/'report.html').exists()
+    monkeypatch.setattr(judged, 'spread', real)
+    run(tmp_path/'killed', 'table8')
+    same = lambda folder: {k: v for k, v in json.loads((folder/'items'/'table8.json').read_text()).items() if k != 'made_with'}
+    assert same(tmp_path/'killed') == same(tmp_path/'whole')
+
+
+# Kills at random moments, processes
+
+def jobs_of(n, pause): return [Job('paper_jobs:squares', f'{i} squares', (), (('n', i), ('pause', pause))) for i in range(n)]
+
+def test_killed_at_random_moments(tmp_path):
+    "SIGKILL again and again; at the end all runs are there, and none that was done was done again"
+    squares, rng, kills = jobs_of(12, .03), random.Random(0), 0
+    last = Job('paper_jobs:squares', 'last', tuple(squares), (('n', 99), ('pause', 0.)))
+    for _ in range(60):
+        pid, end = child(lambda: do_all(tmp_path, lambda: [last], tell=lambda s: None)), time.time() + rng.uniform(.02, .25)
+        while time.time() < end and (done := os.waitpid(pid, os.WNOHANG))[0] == 0: time.sleep(.005)
+        if done[0] == 0:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            kills += 1
+        elif last.read(tmp_path): break
+    assert kills > 2 and [r.read(tmp_path) for r in squares] == [[k*k for k in range(i)] for i in range(12)]
+    begun = [line.split()[0] for line in (tmp_path/'diary').read_text().splitlines()]
+    assert begun.count('99') <= kills + 1 and len(begun) <= 13 + kills      # a kill costs one beginning at most
+    assert not list((tmp_path/'jobs').glob('*.tmp'))
+
+def test_processes_share_the_work_and_end_with_their_parent(tmp_path):
+    code = ('import sys; sys.path.insert(0, {tests!r})\nfrom test_paper import jobs_of\nfrom vader_nb.paper.runs import do_all\n'
+            'if __name__ == "__main__": do_all({folder!r}, lambda: jobs_of(40, 1.), 2, lambda s: print(s, flush=True))')
+    script = tmp_path/'two.py'
+    script.write_text(code.format(tests=str(Path(__file__).parent), folder=str(tmp_path)))
+    p = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    said = [p.stdout.readline() for _ in range(4)]
+    p.kill()
+    p.wait()
+    lines = [line.split() for line in (tmp_path/'diary').read_text().splitlines()]
+    pids = {int(pid) for _, pid in lines}
+    assert all('runs left, about' in s for s in said) and len(pids) == 2 and p.pid not in pids and len({n for n, _ in lines}) == len(lines)
+    def alive(pid):
+        try: return Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z'
+        except OSError: return False
+    end = time.time() + 20
+    while any(map(alive, pids)) and time.time() < end: time.sleep(.1)
+    assert not any(map(alive, pids))
+
+def test_an_error_and_a_lost_process(tmp_path):
+    good, bad = jobs_of(2, 0.), Job('paper_jobs:broken', 'broken')
+    with pytest.raises(ZeroDivisionError): do_all(tmp_path, lambda: [*good, bad], tell=lambda s: None)
+    assert [r.read(tmp_path) for r in (*good, bad)] == [[], [0], None]
+    board, lost = Board(tmp_path, lambda: good, 2, print), Future()
+    lost.set_exception(BrokenProcessPool('gone'))
+    board.busy[lost] = good[0], 0.
+    with pytest.raises(ChildProcessError, match='while it worked on 0 squares.*the same command goes on'): runs._finished(board)
+
+
+# Bad input
+
+@pytest.mark.parametrize('words, told', [
+    ('', '--all'), ('tabel1', "did you mean 'table1'"), ('table6', 'not built yet'), ('table1 --all', 'not both'), ('--all --full', ' '), ('table1 --full', 'not both'), ('table1 --report', 'no whole item')])
+def test_bad_input(words, told, tmp_path, capsys):
+    if words == '--all --full': words = '--all --full --jobs 0'
+    with pytest.raises(SystemExit) as e: run(tmp_path/'x', *words.split())
+    error = capsys.readouterr().err
+    assert e.value.code == 2 and told in error and error.startswith('vader_paper: error:') and not (tmp_path/'x').exists()
