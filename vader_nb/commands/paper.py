@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['PaperOptions', 'paper', 'vader_paper']
 
-# %% ../../nbs/commands/paper.ipynb #7cffcd07
+# %% ../../nbs/commands/paper.ipynb #ebedadb1
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..console import check_least, option, out_folder, run_command
 

@@ -54,7 +54,7 @@ OPPONENTS = {
 # %% ../../nbs/evaluate/contest.ipynb #81bd1648
 VARIANTS = {
     "VADER K=2": Opponent(Vader(grad_steps=2, anchor=0.), queries=4),               # half of the four steps
-    "VADER all frames": Opponent(Vader(reward_frames=None, anchor=0.), queries=4)}  # for rewards that read a whole video
+    "VADER all frames": Opponent(Vader(reward_frames=None, anchor=0.), queries=4)}  # for rewards of whole videos
 _ALL = OPPONENTS | VARIANTS
 
 # %% ../../nbs/evaluate/contest.ipynb #0f646417

@@ -30,7 +30,7 @@ from .runs import Job, Train, contest_of
 from ..prompts import sample_prompts
 from ..rewards.load import load_reward
 
-# %% ../../nbs/paper/efficiency.ipynb #0f39f631
+# %% ../../nbs/paper/efficiency.ipynb #239261e9
 METHODS = "VADER", "DDPO", "DPO"
 ON_POLICY = *METHODS, "DDPO on-policy", "DPO on-policy"
 
@@ -54,6 +54,7 @@ def compared(size,            # how much of everything
     more = [Train(c, Leg(n, best[n], s), size.queries) for s in range(1, size.seeds) for n in methods if n in best]
     return [Train(c, Leg("base")), *swept, *more]
 
+# %% ../../nbs/paper/efficiency.ipynb #e1bbb5ba
 def standing(size, folder, reward, methods=METHODS) -> dict:    # method -> `Result`
     "Each method with its best rate, after all queries"
     return results([r.read(folder) for r in compared(size, folder, reward, methods)], size.queries)
@@ -110,11 +111,12 @@ def _matrices(size, folder):
                                     for n, runs in picture_runs(size).items()}
     return found
 
-# %% ../../nbs/paper/efficiency.ipynb #263485e0
+# %% ../../nbs/paper/efficiency.ipynb #8d1e0f97
 def table1(size, folder) -> Found:
     "Reward on prompts of the training and on others"
     columns = _matrices(size, folder)
-    rows = {n: {c: crossed_interval(m[n]) for c, m in columns.items() if n in m} for n in ("base", "DDPO", "DPO", "VADER")}
+    names = "base", "DDPO", "DPO", "VADER"
+    rows = {n: {c: crossed_interval(m[n]) for c, m in columns.items() if n in m} for n in names}
     claims = [Claim("VADER achieves the best reward", f"{c}: VADER minus {n}", minus(m["VADER"], m[n]))
               for c, m in columns.items() for n in m if n != "VADER" and "VADER" in m]
     first = columns[f"{LABELS[size.rewards[0]]}, training"]
@@ -127,7 +129,7 @@ _COLUMNS = ("aesthetic, training", "aesthetic, held out", "HPS, training", "HPS,
 _PAPER = dict(base=(4.61, 4.49, .25, .24, .14, 4.91, 4.96), DDPO=(4.63, 4.52, .24, .23, .21),
               DPO=(4.71, 4.41, .25, .24, .23), VADER=(7.31, 7.12, .33, .32, .79, 7.83, 7.64))
 TABLE1 = Item("table1", "Is the reward higher, also on prompts that were not trained on?", table1_runs, table1,
-    "the tiny model for ModelScope and for Stable Video Diffusion, toy scorers; circles for Labradors, squares for Maltese",
+    "tiny models for ModelScope and Stable Video Diffusion, toy scorers; circles for Labradors, squares for Maltese",
     {n: dict(zip(_COLUMNS, r)) for n, r in _PAPER.items()})
 
 # %% ../../nbs/paper/efficiency.ipynb #70ab13ba
@@ -156,7 +158,7 @@ def curve_of(result, queries: int, axis: str) -> list:  # of (x, mean, lowest, h
     y = [[p[3] for p in ps] for ps in at]
     return [(fmean(p[AXES[axis]] for p in ps), fmean(v), min(v), max(v)) for ps, v in zip(at, y)]
 
-# %% ../../nbs/paper/efficiency.ipynb #9090ff35
+# %% ../../nbs/paper/efficiency.ipynb #77006a39
 def _efficiency(size, folder, rewards, methods, claim):
     "Factors and curves"
     found = {r: standing(size, folder, r, methods) for r in rewards}
@@ -181,6 +183,7 @@ def plot_panels(found: Found):      # a figure
     axes[0, -1].legend(fontsize=7)
     return fig
 
+# %% ../../nbs/paper/efficiency.ipynb #1458d799
 def _band(ax, name, points):
     "A curve from its lowest to its highest seed"
     x, y, low, high = zip(*points)
@@ -224,25 +227,26 @@ def _on_the_way(size, folder, runs, quarter):
     n = max(1, len(rewards[0])//4)
     return seeds_interval([fmean(of[quarter*n:quarter*n + n]) for of in rewards])
 
-# %% ../../nbs/paper/efficiency.ipynb #54b4397a
+# %% ../../nbs/paper/efficiency.ipynb #d6891799
 _QUARTERS = "first quarter", "second quarter", "third quarter", "last quarter"
 _STEPS9 = "step 1", "step 100", "step 200", "step 300"
 
 def table9(size, folder) -> Found:
     "Reward during the training, and changes of meaning at its end"
     runs, base = _by_steps(size), judged(size, base_of(size)).read(folder)
-    rows = {q: {f"reward, {k}": _on_the_way(size, folder, of, i) for k, of in runs.items()} for i, q in enumerate(_QUARTERS)}
+    rows = {q: {f"reward, {k}": _on_the_way(size, folder, of, i) for k, of in runs.items()}
+            for i, q in enumerate(_QUARTERS)}
     last = {k: torch.tensor([r.read(folder)["points"][-1]["train"]["scores"] for r in of]) for k, of in runs.items()}
     meaning = {k: torch.tensor([changed(judged(size, r).read(folder), base) for r in of]) for k, of in runs.items()}
     rows["attributes that read differently"] = {f"share, {k}": crossed_interval(m) for k, m in meaning.items()}
-    claims = [Claim("A smaller K is easier to optimise", "reward at the end: K = 1 minus several", minus(*last.values())),
-              Claim("More steps change more of the meaning", "share of attributes that read differently: several minus K = 1",
-                    minus(*reversed(meaning.values())))]
+    easier, other = minus(*last.values()), minus(*reversed(meaning.values()))
+    claims = [Claim("A smaller K is easier to optimise", "reward at the end: K = 1 minus several", easier),
+              Claim("More steps change more of the meaning", "attributes read differently: several minus K = 1", other)]
     return Found(rows, claims)
 
 _PAPER9 = (5.047, 5.0946), (5.3342, 5.2523), (5.4977, 5.2072), (5.6479, 5.1906)
 TABLE9 = Item("table9", "One step with gradient, or several?", table9_runs, table9,
-    "two of four steps for ten of 25; the reward is the negative loss of VADER-HPS, at most 0, in quarters of the training",
+    "two of four steps for ten of 25; the reward is minus the loss of VADER-HPS, in quarters of the training",
     {s: {"reward, K = 1": a, "reward, K = several": b} for s, (a, b) in zip(_STEPS9, _PAPER9)})
 
 EFFICIENCY_ITEMS = TABLE1, FIGURE5, FIGURE12, TABLE9

@@ -47,7 +47,7 @@ def exactly(value: float):
     "What is counted, not sampled"
     return Interval(float(value), float(value), float(value))
 
-# %% ../../nbs/paper/items.ipynb #82ec8495
+# %% ../../nbs/paper/items.ipynb #21cab009
 VERDICTS = "agrees", "does not", "not told apart", "cannot be asked"
 
 @dataclass(frozen=True)
@@ -69,15 +69,16 @@ def claim_rows(claims: list[Claim]) -> Table:
     rows = [(c.text, c.of if c.value else c.why, shown(c.value, "+"), c.verdict) for c in claims]
     return format_table([("the paper", "here", "number", "verdict"), *rows])
 
+# %% ../../nbs/paper/items.ipynb #94478c14
 def shown(value,        # an `Interval`, or None
           sign: str="", # "+": with its sign
          ) -> str:
     "A number with its interval"
     if value is None: return ""
     number = lambda x: f"{x:{sign}.4g}"
-    return number(value.mean) if value.low == value.high else f"{number(value.mean)} [{value.low:.4g}, {value.high:.4g}]"
+    return number(value.mean) + ("" if value.low == value.high else f" [{value.low:.4g}, {value.high:.4g}]")
 
-# %% ../../nbs/paper/items.ipynb #c7d83037
+# %% ../../nbs/paper/items.ipynb #737d48e8
 @dataclass(frozen=True)
 class Found:
     "What was computed for an item"
@@ -86,12 +87,15 @@ class Found:
     curves: dict = field(default_factory=dict)  # name -> points (x, y, low, high)
     axes: tuple = ("", "")          # of the curves
     notes: tuple = ()               # sentences for the reader
+    sheets: dict = field(default_factory=dict)  # name -> PNG, as base64
 
     def as_dict(self):
         "Plain data, ready for JSON"
         rows = {k: {c: v and v._asdict() for c, v in r.items()} for k, r in self.rows.items()}
-        return dict(rows=rows, claims=[c.as_dict() for c in self.claims], curves=self.curves, axes=self.axes, notes=self.notes)
+        rest = {k: getattr(self, k) for k in ("curves", "axes", "notes", "sheets")}
+        return dict(rows=rows, claims=[c.as_dict() for c in self.claims], **rest)
 
+# %% ../../nbs/paper/items.ipynb #59b5997a
 @dataclass(frozen=True, eq=False)
 class Item:
     "A table or figure of the paper"
@@ -104,9 +108,11 @@ class Item:
     draw: Callable | None = None    # `Found` -> figure; None: `plot_rows`
 
     @property
-    def place(self): return f"{self.name.rstrip('0123456789').capitalize()} {self.name.lstrip('abcdefghijklmnopqrstuvwxyz')}"
+    def place(self):
+        kind = self.name.rstrip("0123456789")
+        return f"{kind.capitalize()} {self.name[len(kind):]}"
 
-# %% ../../nbs/paper/items.ipynb #37d8ea11
+# %% ../../nbs/paper/items.ipynb #b3482b3a
 def columns_of(rows: dict) -> list:     # of `Found`
     "All columns, in the order in which they come"
     return list(dict.fromkeys(c for r in rows.values() for c in r))
@@ -118,12 +124,13 @@ def _cell(item, found, row, column):
     return "; ".join(t for t in (shown(own), beside) if t)
 
 def item_table(item: Item, found: Found) -> Table:
-    "Numbers with intervals, each beside the paper's own"
+    "Numbers with intervals, each beside the paper's own; empty without any"
+    if not (found.rows or item.paper): return Table("")
     names = list(dict.fromkeys([*found.rows, *item.paper]))
     columns = list(dict.fromkeys([*columns_of(found.rows), *columns_of(item.paper)]))
     return format_table([("", *columns), *((n, *(_cell(item, found, n, c) for c in columns)) for n in names)])
 
-# %% ../../nbs/paper/items.ipynb #0dab45d9
+# %% ../../nbs/paper/items.ipynb #29df22d2
 def _panel(ax, column, rows):
     "The intervals of a column"
     mine = [(n, r[column]) for n, r in rows.items() if r.get(column)]
@@ -134,7 +141,7 @@ def _panel(ax, column, rows):
 
 def plot_rows(found: Found):    # a figure
     "The intervals of all rows, a panel a column"
-    columns = columns_of(found.rows)
+    columns = columns_of(found.rows) or [""]
     across, down = min(3, len(columns)), -(-len(columns)//3)
     fig, axes = plt.subplots(down, across, figsize=(3.6*across, .8 + down*(.6 + .25*len(found.rows))), squeeze=False,
                              layout="constrained")
@@ -142,6 +149,7 @@ def plot_rows(found: Found):    # a figure
     for ax in axes.flat[len(columns):]: ax.axis("off")
     return fig
 
+# %% ../../nbs/paper/items.ipynb #b7088468
 def plot_curves(found: Found):  # a figure
     "Curves with their bands"
     fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
@@ -153,7 +161,7 @@ def plot_curves(found: Found):  # a figure
     ax.legend(fontsize=7)
     return fig
 
-# %% ../../nbs/paper/items.ipynb #e0800096
+# %% ../../nbs/paper/items.ipynb #e254e6ed
 def csv_text(item: Item, found: Found) -> str:
     "A line a number"
     out = io.StringIO()
@@ -173,6 +181,7 @@ def picture(item: Item, found: Found) -> bytes:     # PNG
     plt.close(fig)
     return out.getvalue()
 
+# %% ../../nbs/paper/items.ipynb #6d77c3b8
 def save_item(folder: str | Path, item: Item, found: Found, **facts):   # facts: size, versions, seconds
     "NAME.json, NAME.csv and NAME.png; each whole or not at all"
     data = dict(item=item.name, place=item.place, asks=item.asks, paper=item.paper, stands=item.stands, **facts)
@@ -181,19 +190,19 @@ def save_item(folder: str | Path, item: Item, found: Found, **facts):   # facts:
         with atomic_path(Path(folder)/f"{item.name}.{kind}") as tmp: Path(tmp).write_text(text, encoding="utf-8")
     with atomic_path(Path(folder)/f"{item.name}.png") as tmp: Path(tmp).write_bytes(picture(item, found))
 
-# %% ../../nbs/paper/items.ipynb #1f888fb5
+# %% ../../nbs/paper/items.ipynb #dd7ff431
 def found_of(data: dict) -> Found:      # of `save_item`
     "What was computed for an item, read back"
     rows = {k: {c: v and Interval(**v) for c, v in r.items()} for k, r in data["rows"].items()}
     claims = [Claim(c["text"], c["of"], c["value"] and Interval(**c["value"]), c["why"]) for c in data["claims"]]
-    return Found(rows, claims, data["curves"], tuple(data["axes"]), tuple(data["notes"]))
+    return Found(rows, claims, data["curves"], tuple(data["axes"]), tuple(data["notes"]), data["sheets"])
 
 def stored(folder: str | Path,  # the `items` of a report
            item: Item,          # which
           ) -> Table:           # to be shown
     "The stored numbers of an item beside the paper's, with its claims; the paper's alone if nothing is stored"
     file = Path(folder)/f"{item.name}.json"
-    paper = str(item_table(item, Found({}))) if item.paper else "The paper gives curves without numbers."
+    paper = str(item_table(item, Found({}))) if item.paper else "The paper gives no numbers."
     if not file.is_file(): return Table(f"{item.place}: no results of our own are stored yet.\n\n{paper}")
     data = json.loads(file.read_text(encoding="utf-8"))
     found = found_of(data)

@@ -167,7 +167,7 @@ TABLE4 = Item("table4", "Are the videos more coherent, and do they move better? 
     _numbers(("temporal coherence (sum)", "motion quality (sum)"), base=(55.90, 52.89), VADER_HPS=(59.65, 55.46),
              VADER_Pick=(60.75, 54.65), VADER_ViCLIP=(57.08, 54.25)))
 
-# %% ../../nbs/paper/judged.ipynb #cb30da58
+# %% ../../nbs/paper/judged.ipynb #54fdafee
 _BENCH = {"subject consistency": "tiny-subject_consistency", "background consistency": "tiny-background_consistency",
           "motion smoothness": "tiny-motion_smoothness", "dynamic degree": "tiny-dynamic_degree",
           "aesthetic quality": "tiny-aesthetic", "imaging quality": "tiny-imaging_quality"}
@@ -177,14 +177,14 @@ def table5(size, folder) -> Found:
     found = read_all(size, folder)
     some = lambda *names: {n: _BENCH[n] for n in names}
     claims = [
-        *above(found, "VADER-Pick is more consistent than the base model", some(*list(_BENCH)[:2]), "VADER-Pick", "base"),
+        *above(found, "VADER-Pick is more consistent than the base", some(*list(_BENCH)[:2]), "VADER-Pick", "base"),
         *above(found, "VADER-HPS has the best looks", some(*list(_BENCH)[4:]), "VADER-HPS", "base"),
         *above(found, "Motion gets smoother", some("motion smoothness"), "VADER-HPS", "base"),
         *above(found, "VADER-HPS has less motion", some("dynamic degree"), "VADER-HPS", "base", -1),
         *above(found, "VADER-Pick has the least motion", some("dynamic degree"), "VADER-Pick", "base", -1),
         *above(found, "VADER-ViCLIP has the most motion", some("dynamic degree"), "VADER-ViCLIP", "base")]
     return Found(rows_of(found, _BENCH), claims, notes=(
-        "The aesthetic quality is the trained reward's own score, on its scale of about 1 to 10; the paper's is a tenth of it.",))
+        "The aesthetic quality is the trained reward's own score, of about 1 to 10; the paper's is a tenth of it.",))
 
 TABLE5 = Item("table5", "What do VBench's quality dimensions say?", all_runs, table5,
     "formulas and tiny networks for DINO, CLIP, AMT, RAFT and MUSIQ",
@@ -239,7 +239,7 @@ def spreads(size) -> dict:  # name -> training -> runs, one for each prompt
 
 def spread_runs(size, folder): return [j for of in spreads(size).values() for jobs in of for j in jobs]
 
-# %% ../../nbs/paper/judged.ipynb #8edf6397
+# %% ../../nbs/paper/judged.ipynb #60a27a5f
 def table8(size, folder) -> Found:
     "Average variance of the embeddings"
     read = lambda jobs: [j.read(folder)["variance"] for j in jobs]
@@ -249,7 +249,8 @@ def table8(size, folder) -> Found:
               for n in ALIGNED]
     return Found(rows, claims)
 
-TABLE8 = Item("table8", "How much diversity does alignment cost?", spread_runs, table8, "a tiny VideoMAE embeds the videos",
+TABLE8 = Item("table8", "How much diversity does alignment cost?", spread_runs, table8,
+    "a tiny VideoMAE embeds the videos",
     {n: {"average variance": v} for n, v in
      zip(("base", "VADER-Pick", "VADER-HPS", "VADER-ViCLIP"), (.0037, .0026, .0023, .0031))})
 

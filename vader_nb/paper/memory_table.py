@@ -12,7 +12,7 @@ from .items import Claim, Found, Item, exactly
 from .runs import Job
 from ..savings.planner import dry_model, ladder
 
-# %% ../../nbs/paper/memory_table.ipynb #66ce446b
+# %% ../../nbs/paper/memory_table.ipynb #3db5b8fe
 def planned(folder, size, num_frames):
     "Gigabytes of an update of ModelScope, a saving more in each row"
     return {k: e.peak/1e9 for k, e in ladder(dry_model("modelscope", tuple(size), num_frames)).items()}
@@ -35,8 +35,9 @@ def table7(size, folder) -> Found:
     found = table7_runs(size, folder)[0].read(folder)
     first = dict(list(found.items())[:4])
     return Found({n: {"total, GB": exactly(v)} for n, v in found.items()}, memory_claims(first), notes=(
-        f"{size.planned[0][0]} x {size.planned[0][1]} pixels, {size.planned[1]} frames; the last two rows are not in the paper.",))
+        "{} x {} pixels, {} frames; the last two rows are not in the paper.".format(*size.planned[0], size.planned[1]),))
 
+# %% ../../nbs/paper/memory_table.ipynb #be194657
 _PAPER = {"LoRA + mixed precision": 276.3, "+ subsampling frames": 228.9, "+ truncated back-propagation": 69.4,
           "+ gradient checkpointing": 32.5}
 TABLE7 = Item("table7", "What does each saving of memory take?", table7_runs, table7,

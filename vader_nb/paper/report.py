@@ -6,36 +6,27 @@
 __all__ = ['ITEMS', 'items_named', 'planned_seconds', 'list_items', 'verdict_counts', 'orderings', 'summary', 'made_with',
            'markdown_report', 'html_table', 'html_report', 'write_report']
 
-# %% ../../nbs/paper/report.ipynb #a7f05d3e
-import base64, html, json, platform
+# %% ../../nbs/paper/report.ipynb #db859d79
+import base64, html, platform
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 import vader_nb
 from ..evaluate.measures import Table, format_table
 from ..names import unknown
 from .efficiency import EFFICIENCY_ITEMS
-from .items import (VERDICTS, Claim, Found, Item, claim_rows, item_table, picture, save_item, shown)
+from .items import VERDICTS, Claim, Item, claim_rows, item_table, picture, save_item, shown
 from .judged import JUDGED_ITEMS
+from .long_table import LONG_ITEMS
 from .memory_table import TABLE7
 from .runs import Size, in_order
+from .sheets import SHEET_ITEMS
 from ..video import atomic_path
 
-# %% ../../nbs/paper/report.ipynb #786c45ce
-_LATER = {
-    "table6": "Are long videos more consistent with V-JEPA? (VBench)",
-    "figure3": "Does the advantage of gradients grow with the resolution?",
-    "figure9": "How do long videos drift?",
-    "figure1": "Videos after alignment to aesthetic and text rewards",
-    "figure4": "Videos before and after, prompts of the training",
-    "figure6": "An object that a detector removes",
-    "figure7": "Videos of other base models before and after",
-    "figure8": "Videos before and after, prompts that were not trained on",
-    "figure10": "Videos before and after, an action classifier as the reward"}
-_BUILT = [*EFFICIENCY_ITEMS, *JUDGED_ITEMS, TABLE7]
+# %% ../../nbs/paper/report.ipynb #4d2950e4
+_LATER = {"figure3": "Does the advantage of gradients grow with the resolution?"}
+_BUILT = [*EFFICIENCY_ITEMS, *JUDGED_ITEMS, *LONG_ITEMS, *SHEET_ITEMS, TABLE7]
 
 def _key(item): return item.place.split()[0] != "Table", int(item.place.split()[1])
 
@@ -78,7 +69,7 @@ def summary(found: dict) -> str:        # item -> `Found`
     counts = verdict_counts([c for f in found.values() for c in f.claims])
     return f"Of {sum(counts.values())} claims: " + ", ".join(f"{n} {v}" for v, n in counts.items() if n) + "."
 
-# %% ../../nbs/paper/report.ipynb #c2048b9f
+# %% ../../nbs/paper/report.ipynb #b156270d
 def made_with() -> dict:
     "Versions and machine"
     names = "torch", "diffusers", "transformers", "peft"
@@ -91,8 +82,8 @@ _SIZES = dict(smoke="This is a smoke run: it shows that everything runs, and say
 def _head(found, size):
     "What every report begins with"
     made = ", ".join(f"{k} {v}" for k, v in made_with().items())
-    text = (f"{_SIZES[size.name]} {size.queries} queries and {size.seeds} seeds for each training, {size.videos} videos to "
-            "judge a model by. Numbers are means with 95% intervals; 'paper' marks the number of the paper, of another "
+    text = (f"{_SIZES[size.name]} {size.queries} queries and {size.seeds} seeds for each training, {size.videos} videos "
+            "to judge a model by. Numbers are means with 95% intervals; 'paper' marks the number of the paper, of another "
             "model and another scale. All but Table 7 are toy results: orderings can be compared, sizes cannot.")
     return [text, summary(found), f"Made with {made}."]
 
@@ -109,14 +100,15 @@ def markdown_report(found: dict, size: Size) -> str:    # item -> `Found`
                   str(claim_rows(f.claims))]
     return "\n\n".join([*parts, "## Orderings", str(orderings(found))]) + "\n"
 
-# %% ../../nbs/paper/report.ipynb #897b97f4
+# %% ../../nbs/paper/report.ipynb #196eba60
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;font-size:.85rem;display:block;overflow-x:auto}td,th{border-bottom:1px solid #ccc;
 padding:.25rem .6rem;text-align:left}img{max-width:100%}.agrees{color:#176b2c}.not{color:#a11}h2{margin-top:3rem}"""
 _CLASSES = {"agrees": " class=agrees", "does not": " class=not"}
 
 def html_table(table: Table) -> str:
-    "A markdown table as HTML"
+    "A markdown table as HTML; nothing for an empty one"
+    if not table: return ""
     rows = [[c.strip() for c in l.strip("|").split(" | ")] for l in table.splitlines()]
     cell = lambda c, tag: f"<{tag}{_CLASSES.get(c.strip(), '')}>{html.escape(c.strip())}</{tag}>"
     lines = ["".join(cell(c, "td" if i else "th") for c in r) for i, r in enumerate([rows[0], *rows[2:]])]
@@ -130,10 +122,12 @@ def _html_item(item, found):
             f'<p><img alt="Plot of {item.place}" src="data:image/png;base64,{image}"></p>'
             f"{html_table(claim_rows(found.claims))}")
 
+# %% ../../nbs/paper/report.ipynb #7524be01
 def html_report(found: dict, size: Size) -> str:        # item -> `Found`
     "The report as one page that holds everything"
     title = "The paper in the tiny world"
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title><style>{_STYLE}</style>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<title>{title}</title><style>{_STYLE}</style>"
     texts = "".join(f"<p>{html.escape(t)}</p>" for t in _head(found, size))
     links = " ".join(f'<a href="#{i.name}">{i.place}</a>' for i in found)
     body = "".join(_html_item(i, f) for i, f in found.items())

@@ -6,12 +6,13 @@
 __all__ = ['SIZES', 'PER_QUERY', 'PER_VIDEO', 'Size', 'contest_of', 'Train', 'Job', 'in_order', 'work', 'Here', 'workers',
            'Board', 'do_all']
 
-# %% ../../nbs/paper/runs.ipynb #e399e66a
+# %% ../../nbs/paper/runs.ipynb #6156b26a
 import multiprocessing, os, signal
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from time import process_time, time
@@ -29,7 +30,7 @@ from ..rewards.load import load_reward
 from ..sampling import SamplerSettings
 from ..training import check_count, hashed, plain
 
-# %% ../../nbs/paper/runs.ipynb #e9b38a6b
+# %% ../../nbs/paper/runs.ipynb #4417a9e1
 @dataclass(frozen=True)
 class Size:
     "How much of everything"
@@ -48,7 +49,8 @@ class Size:
     planned: tuple = ((256, 256), 16)   # pixels and frames for which memory is planned
 
     def __post_init__(self):
-        for k, least in dict(queries=16, seeds=2, train=2, test=2, videos=4).items(): check_count(k, getattr(self, k), least)
+        least = dict(queries=16, seeds=2, train=2, test=2, videos=4)
+        for k, n in least.items(): check_count(k, getattr(self, k), n)
 
 # %% ../../nbs/paper/runs.ipynb #a4b84b8f
 _FULL = dict(queries=512, seeds=5, rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), test=96, videos=200, diverse=(5, 500))
@@ -64,11 +66,15 @@ def contest_of(size: Size,      # how much of everything
     "What all trainings to a reward share"
     return Contest(reward, size.train, size.test, size.every, size.spread, sampler=size.sampler)
 
-# %% ../../nbs/paper/runs.ipynb #d00f162b
+# %% ../../nbs/paper/runs.ipynb #77ca26af
 PER_QUERY = {"base": 0., "VADER": .26, "VADER K=2": .32, "VADER all frames": .28, "DDPO": .43, "DDPO on-policy": .41,
              "DPO": .38, "DPO on-policy": .26}
 PER_VIDEO = .17     # to draw one in four steps without guidance
 
+@cache
+def _leg_name(contest, leg): return leg_file("", contest, leg).name
+
+# %% ../../nbs/paper/runs.ipynb #321c952a
 @dataclass(frozen=True)
 class Train:
     "A leg of a contest, up to a number of queries"
@@ -84,7 +90,7 @@ class Train:
         videos = (c.train + c.test + 4*c.diversity_prompts)*PER_VIDEO
         return self.queries*PER_QUERY.get(self.leg.opponent, .4) + videos + 5
     def config(self): return leg_config(self.contest, self.leg) | dict(queries=self.queries)
-    def file(self, folder): return leg_file(folder, self.contest, self.leg)
+    def file(self, folder): return Path(folder)/_leg_name(self.contest, self.leg)
     def read(self, folder):
         found = read_leg(self.file(folder))
         return found if found and ("failed" in found or point_at(found, self.queries)) else None
@@ -94,12 +100,16 @@ class Train:
         how = "" if self.leg.opponent == "base" else f", learning rate {self.leg.lr:g}, seed {self.leg.seed}"
         return f"{self.leg.opponent} on {self.contest.reward}{how}"
 
-# %% ../../nbs/paper/runs.ipynb #3db29220
+# %% ../../nbs/paper/runs.ipynb #d05c4782
 def _scorers(options):
     "Hashes of the weights of the rewards among `measures`"
     names = [n for n in dict(options).get("measures", ()) if n not in MEASURES]
     return {n: hashed(plain(load_reward(n).networks)) for n in names}
 
+@cache
+def _job_hash(job): return hashed(job.config())
+
+# %% ../../nbs/paper/runs.ipynb #84685889
 @dataclass(frozen=True)
 class Job:
     "A function of other runs, whose result is kept"
@@ -112,8 +122,7 @@ class Job:
     def config(self):
         what = dict(what=self.what, options=plain(dict(self.options)), scorers=_scorers(self.options))
         return what | dict(needs=[n.config() for n in self.needs])
-    def file(self, folder):
-        return Path(folder)/"jobs"/f"{self.what.partition(':')[2]}-{hashed(self.config())}.json"
+    def file(self, folder): return Path(folder)/"jobs"/f"{self.what.partition(':')[2]}-{_job_hash(self)}.json"
     def read(self, folder):
         found = read_leg(self.file(folder))
         return None if found is None else found["found"]
@@ -141,7 +150,7 @@ def work(run, folder: str):     # run: a `Train` or a `Job`
     run.do(folder)
     return time() - start
 
-# %% ../../nbs/paper/runs.ipynb #974ab31b
+# %% ../../nbs/paper/runs.ipynb #8035526e
 def _end_with_parent():
     "Leave as soon as the process that started this one is gone"
     multiprocessing.parent_process().join()
@@ -159,6 +168,7 @@ class Here:
         done.set_result(f(*args))
         return done
 
+# %% ../../nbs/paper/runs.ipynb #bea6e921
 @contextmanager
 def workers(jobs: int):     # processes; 1: this one
     "What takes runs"
@@ -169,7 +179,7 @@ def workers(jobs: int):     # processes; 1: this one
     try: yield pool
     finally: pool.shutdown(cancel_futures=True)
 
-# %% ../../nbs/paper/runs.ipynb #98eec38a
+# %% ../../nbs/paper/runs.ipynb #058abf95
 class Board:
     "What is done, what is busy, what is left"
     def __init__(self, folder, wanted, jobs, tell):
@@ -189,8 +199,7 @@ class Board:
         "Say what was done, and what is left"
         self.there.add(run)
         self.told, self.took = self.told + run.seconds, self.took + seconds
-        left = self.left()
-        self.tell(f"{run}: {seconds:.0f} s; {self.left_text(left)}")
+        self.tell(f"{run}: {seconds:.0f} s; {self.left_text(self.left())}")
     def left_text(self, left):
         "How much, and how long it will take, judged by how long the others took"
         pace = self.took/self.told if self.told else 1.
