@@ -1,5 +1,5 @@
 "The whole of `vader_paper` in small: items against numbers worked out by hand, a toy model through every item, kills, processes, bad input"
-import json, os, random, signal, subprocess, sys, time
+import json, os, random, re, signal, subprocess, sys, time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -13,6 +13,7 @@ from vader_nb.paper.items import crossed_interval
 from vader_nb.paper.report import ITEMS
 from vader_nb.paper import runs
 from vader_nb.paper.runs import SIZES, Board, Job, do_all
+from vader_nb.world import parse_caption
 from test_kills import child
 
 SMOKE = SIZES['smoke']
@@ -23,8 +24,7 @@ BUILT = [i.name for i in ITEMS.values() if i.runs]
 # Formulas, on numbers that were made up
 
 PROMPTS = ['a red circle moving left over sand', 'a blue square growing over sea', 'a green cross moving up over night', 'a cyan circle moving down over grass']
-SHOWN = dict(colour=['red', 'blue', 'green', 'cyan'], shape=['circle', 'square', 'cross', 'circle'], motion=['left', 'growing', 'up', 'down'],
-             background=['sand', 'sea', 'night', 'grass'], gem=[False]*4)
+SHOWN = {k: [parse_caption(p)[k] for p in PROMPTS] for k in parse_caption(PROMPTS[0])}
 
 def found(shift, **seen):
     "What `judge` would have found: every measure of video i is i + shift"
@@ -37,13 +37,13 @@ def models(monkeypatch, **shifts):
     return all_found
 
 def test_table3_is_means_and_paired_differences(monkeypatch):
-    models(monkeypatch, **{'VADER-Pick': (3, 5), 'VADER-ViCLIP': (-2, -1)})
+    models(monkeypatch, **{'VADER-HPS': (1, 1.1), 'VADER-Pick': (3.9, 4.1), 'VADER-ViCLIP': (-2, -1.9)})
     t = judged.table3(SMOKE, None)
     assert close(t.rows['base']['HPS'].mean, 1.5) and close(t.rows['VADER-Pick']['HPS'].mean, 1.5 + 4 + .01*1.5*4)
     raises = t.claims[0]
     assert raises.verdict == 'agrees' and close(raises.value.mean, 4 + .06) and raises.value.low > 0
     assert [c.verdict for c in t.claims if 'ViCLIP score' in c.text] == ['agrees']          # base above VADER-ViCLIP
-    assert [c.verdict for c in t.claims if c.text.startswith('VADER-HPS has')] == ['not told apart', 'agrees']      # below Pick, with two seeds; above ViCLIP
+    assert [c.verdict for c in t.claims if c.text.startswith('VADER-HPS has')] == ['does not', 'agrees']      # below Pick, above ViCLIP
 
 def test_table4_less_warping_is_better(monkeypatch):
     models(monkeypatch, **{'VADER-HPS': (1, 1.1), 'VADER-Pick': (-1, -1.1)})
@@ -179,9 +179,9 @@ def test_every_item_and_again(tmp_path, toy, capsys):
         data = json.loads((tmp_path/'items'/f'{name}.json').read_text())
         assert data['size'] == 'smoke' and (data['rows'] or name == 'figure7') and data['claims'] and (tmp_path/'items'/f'{name}.png').stat().st_size > 1000
         for row in data['rows'].values():
-            for v in row.values(): assert v is None or v['low'] <= v['mean'] <= v['high']
+            for v in row.values(): assert v is None or v['low'] - 1e-9 <= v['mean'] <= v['high'] + 1e-9
     page = (tmp_path/'report.html').read_text()
-    assert all(f'id="{n}"' in page for n in BUILT) and 'http' not in page.replace('http-equiv', '') and 'says nothing about any method' in page
+    assert all(f'id="{n}"' in page for n in BUILT) and 'http' not in re.sub('base64,[^"]*', '', page) and 'says nothing about any method' in page
     before, said = files(tmp_path/'runs'), capsys.readouterr().out
     assert 'nothing is left' in said
     gone = sorted((tmp_path/'runs'/'jobs').glob('judge-*'))[0]
@@ -190,7 +190,8 @@ def test_every_item_and_again(tmp_path, toy, capsys):
     assert not gone.exists() and 'table3' not in capsys.readouterr().out.split('plots of')[1]      # what lacks a run is left out
     run(tmp_path, '--all')
     assert len(capsys.readouterr().out.splitlines()) == 3       # plan, the run that was gone, summary
-    assert {k: v for k, v in files(tmp_path/'runs').items() if 'seconds' not in str(v)[-60:] and 'judge-' not in k} == {k: v for k, v in before.items() if 'seconds' not in str(v)[-60:] and 'judge-' not in k}
+    same = lambda found: {k: v for k, v in found.items() if not k.endswith(gone.name)}     # it has the seconds that it took
+    assert same(files(tmp_path/'runs')) == same(before) and gone.exists()
 
 def test_killed_inside_a_training_and_resumed(tmp_path, toy, monkeypatch):
     "The process ends in the middle of a leg and of a measurement; the same command goes on to the same bytes"

@@ -48,7 +48,7 @@ def _there(items, size, runs):
     done = lambda i: all(r.read(runs) is not None for r in in_order(i.runs(size, runs)))
     return [i for i in items if done(i)]
 
-# %% ../../nbs/commands/paper.ipynb #a642f4bd
+# %% ../../nbs/commands/paper.ipynb #3460846e
 def _say(text): print(text, flush=True)
 
 def _run(a, items, size, runs):
@@ -63,7 +63,7 @@ def _report(out, size, runs):
     "Report every built item whose runs are there"
     from vader_nb.paper.report import items_named, summary, write_report
     there = _there(items_named(), size, runs)
-    if not there: raise ValueError(f"{out} has no whole item of this size yet: run the command without --report")
+    if not any(i.runs(size, runs) for i in there): raise ValueError(f"{out} has no whole item of this size yet: run the command without --report")
     found = {i: i.data(size, runs) for i in there}
     write_report(out, found, size)
     _say(f"{summary(found)} In {out}: report.html, report.md, and a folder items with JSON, CSV and plots of "

@@ -85,7 +85,7 @@ def picture_runs(size) -> dict:     # base, VADER -> runs
     "Image to video: the base model, and VADER with each seed"
     return {"base": [_continued(size, None)], "VADER": [_continued(size, s) for s in range(size.seeds)]}
 
-# %% ../../nbs/paper/efficiency.ipynb #5aa2bb47
+# %% ../../nbs/paper/efficiency.ipynb #8c52ad82
 LABELS = {"tiny-aesthetic": "aesthetic", "tiny-hpsv2": "HPS", "tiny-action": "action"}
 SIDES = dict(train="training", test="held out")
 _I2V = "aesthetic, pictures"
@@ -95,9 +95,11 @@ def table1_runs(size, folder):
     texts = [r for reward in size.rewards for r in compared(size, folder, reward)]
     return [*texts, *(r for runs in picture_runs(size).values() for r in runs)]
 
+def _double(values): return torch.tensor(values, dtype=torch.double)
+
 def scores(result, side: str) -> torch.Tensor:      # (S, P)
     "The scores of each seed on each prompt"
-    return torch.tensor([p[side]["scores"] for p in result.points], dtype=torch.double)
+    return _double([p[side]["scores"] for p in result.points])
 
 def _matrices(size, folder):
     "Column -> method -> matrix of scores"
@@ -107,8 +109,7 @@ def _matrices(size, folder):
         for side, told in SIDES.items():
             found[f"{LABELS[reward]}, {told}"] = {n: scores(r, side) for n, r in at.items()}
     for side, told in SIDES.items():
-        found[f"{_I2V}, {told}"] = {n: torch.tensor([r.read(folder)[side] for r in runs], dtype=torch.double)
-                                    for n, runs in picture_runs(size).items()}
+        found[f"{_I2V}, {told}"] = {n: _double([r.read(folder)[side] for r in runs]) for n, runs in picture_runs(size).items()}
     return found
 
 # %% ../../nbs/paper/efficiency.ipynb #8d1e0f97
@@ -227,7 +228,7 @@ def _on_the_way(size, folder, runs, quarter):
     n = max(1, len(rewards[0])//4)
     return seeds_interval([fmean(of[quarter*n:quarter*n + n]) for of in rewards])
 
-# %% ../../nbs/paper/efficiency.ipynb #d6891799
+# %% ../../nbs/paper/efficiency.ipynb #53185a9b
 _QUARTERS = "first quarter", "second quarter", "third quarter", "last quarter"
 _STEPS9 = "step 1", "step 100", "step 200", "step 300"
 
@@ -236,8 +237,8 @@ def table9(size, folder) -> Found:
     runs, base = _by_steps(size), judged(size, base_of(size)).read(folder)
     rows = {q: {f"reward, {k}": _on_the_way(size, folder, of, i) for k, of in runs.items()}
             for i, q in enumerate(_QUARTERS)}
-    last = {k: torch.tensor([r.read(folder)["points"][-1]["train"]["scores"] for r in of]) for k, of in runs.items()}
-    meaning = {k: torch.tensor([changed(judged(size, r).read(folder), base) for r in of]) for k, of in runs.items()}
+    last = {k: _double([r.read(folder)["points"][-1]["train"]["scores"] for r in of]) for k, of in runs.items()}
+    meaning = {k: _double([changed(judged(size, r).read(folder), base) for r in of]) for k, of in runs.items()}
     rows["attributes that read differently"] = {f"share, {k}": crossed_interval(m) for k, m in meaning.items()}
     easier, other = minus(*last.values()), minus(*reversed(meaning.values()))
     claims = [Claim("A smaller K is easier to optimise", "reward at the end: K = 1 minus several", easier),

@@ -130,13 +130,13 @@ def item_table(item: Item, found: Found) -> Table:
     columns = list(dict.fromkeys([*columns_of(found.rows), *columns_of(item.paper)]))
     return format_table([("", *columns), *((n, *(_cell(item, found, n, c) for c in columns)) for n in names)])
 
-# %% ../../nbs/paper/items.ipynb #29df22d2
+# %% ../../nbs/paper/items.ipynb #6fa4a012
 def _panel(ax, column, rows):
     "The intervals of a column"
     mine = [(n, r[column]) for n, r in rows.items() if r.get(column)]
     for i, (n, v) in enumerate(mine):
         ax.errorbar(v.mean, i, xerr=[[max(0., v.mean - v.low)], [max(0., v.high - v.mean)]], fmt="o", capsize=3)
-    ax.set(yticks=range(len(mine)), yticklabels=[n for n, _ in mine], ylim=(len(mine) - .5, -.5))
+    ax.set(yticks=range(len(mine)), yticklabels=[n for n, _ in mine], ylim=(max(1, len(mine)) - .5, -.5))
     ax.set_title(column, fontsize=8)
 
 def plot_rows(found: Found):    # a figure
