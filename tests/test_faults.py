@@ -55,7 +55,7 @@ class Broken(Exception): "Whatever may go wrong"
 
 def options_of(out, *more):
     return ['--out', out, '--reward', 'green', '--train-steps', '1', '--batch-size', '1', '--num-inference-steps', '2', '--anchor', '0',
-            '--savings', 'none', '--eval-train', '0', '--eval-test', '1', '--diversity-prompts', '0', *more]
+            '--savings', 'none', '--eval-train', '0', '--eval-test', '1', '--diversity-prompts', '0', '--pictures', '1', *more]
 
 def test_irreversible_step_before_one_that_can_fail(tmp_path, monkeypatch, capsys):
     from vader_nb.commands import align as command

@@ -102,7 +102,7 @@ def test_wheel_works_outside_the_checkout(built, tmp_path):
 def test_wheel_aligns_outside_the_checkout(built, tmp_path):
     "The main command runs from the unpacked wheel, on the weights in it"
     zipfile.ZipFile(built).extractall(tmp_path/'wheel')
-    options = '--out out --train-steps 2 --eval-train 0 --eval-test 2 --diversity-prompts 0'.split()
+    options = '--out out --train-steps 2 --num-inference-steps 2 --eval-train 0 --eval-test 2 --diversity-prompts 0 --pictures 1'.split()
     env = {**os.environ, 'PYTHONPATH': str(tmp_path/'wheel'), 'OMP_NUM_THREADS': '1'}
     (tmp_path/'run.py').write_text('from vader_nb.commands.align import vader_align\nvader_align()\n')    # as pip's script does
     res = subprocess.run([sys.executable, 'run.py', *options], cwd=tmp_path, env=env, capture_output=True, text=True)
