@@ -63,7 +63,8 @@ def _report(out, size, runs):
     "Report every built item whose runs are there"
     from vader_nb.paper.report import items_named, summary, write_report
     there = _there(items_named(), size, runs)
-    if not any(i.runs(size, runs) for i in there): raise ValueError(f"{out} has no whole item of this size yet: run the command without --report")
+    if not any(i.runs(size, runs) for i in there): raise ValueError(
+        f"{out} has no whole item of this size yet: run the command without --report")
     found = {i: i.data(size, runs) for i in there}
     write_report(out, found, size)
     _say(f"{summary(found)} In {out}: report.html, report.md, and a folder items with JSON, CSV and plots of "

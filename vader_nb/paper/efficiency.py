@@ -109,7 +109,8 @@ def _matrices(size, folder):
         for side, told in SIDES.items():
             found[f"{LABELS[reward]}, {told}"] = {n: scores(r, side) for n, r in at.items()}
     for side, told in SIDES.items():
-        found[f"{_I2V}, {told}"] = {n: _double([r.read(folder)[side] for r in runs]) for n, runs in picture_runs(size).items()}
+        found[f"{_I2V}, {told}"] = {
+            n: _double([r.read(folder)[side] for r in runs]) for n, runs in picture_runs(size).items()}
     return found
 
 # %% ../../nbs/paper/efficiency.ipynb #8d1e0f97

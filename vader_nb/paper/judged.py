@@ -188,8 +188,10 @@ def table5(size, folder) -> Found:
 
 TABLE5 = Item("table5", "What do VBench's quality dimensions say?", all_runs, table5,
     "formulas and tiny networks for DINO, CLIP, AMT, RAFT and MUSIQ",
-    _numbers(_BENCH, base=(.9544, .9652, .9688, .5346, .5752, .6677), VADER_HPS=(.9659, .9713, .9734, .4741, .6295, .7145),
-             VADER_Pick=(.9668, .9727, .9726, .3732, .6094, .6762), VADER_ViCLIP=(.9564, .9662, .9714, .5519, .6008, .6566)))
+    _numbers(_BENCH, base=(.9544, .9652, .9688, .5346, .5752, .6677),
+             VADER_HPS=(.9659, .9713, .9734, .4741, .6295, .7145),
+             VADER_Pick=(.9668, .9727, .9726, .3732, .6094, .6762),
+             VADER_ViCLIP=(.9564, .9662, .9714, .5519, .6008, .6566)))
 
 # %% ../../nbs/paper/judged.ipynb #0f43ed4e
 def right(found: list) -> torch.Tensor:     # (S, P)

@@ -32,7 +32,8 @@ def _aligned(folder, experiment, seed):
     groups = dict(method=method_of(experiment), lora=lora_of(experiment), savings=SAVINGS[experiment.savings],
                   training=training_of(experiment, seed=seed, checkpoint=place))
     if experiment.train_steps:
-        align_long(pipe, experiment.reward, train, experiment.train_steps, experiment.chunks, groups, **sampler_of(experiment))
+        align_long(pipe, experiment.reward, train, experiment.train_steps, experiment.chunks, groups,
+                   **sampler_of(experiment))
     return pipe, test
 
 @torch.no_grad()

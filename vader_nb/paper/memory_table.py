@@ -35,10 +35,12 @@ def table7(size, folder) -> Found:
     found = table7_runs(size, folder)[0].read(folder)
     first = dict(list(found.items())[:4])
     return Found({n: {"total, GB": exactly(v)} for n, v in found.items()}, memory_claims(first), notes=(
-        "{} x {} pixels, {} frames; the last two rows are not in the paper.".format(*size.planned[0], size.planned[1]),))
+        "{} x {} pixels, {} frames; the last two rows are not in the paper.".format(
+            *size.planned[0], size.planned[1]),))
 
 # %% ../../nbs/paper/memory_table.ipynb #be194657
 _PAPER = {"LoRA + mixed precision": 276.3, "+ subsampling frames": 228.9, "+ truncated back-propagation": 69.4,
           "+ gradient checkpointing": 32.5}
 TABLE7 = Item("table7", "What does each saving of memory take?", table7_runs, table7,
-    "ModelScope itself, with the aesthetic reward, on tensors without numbers", {n: {"total, GB": v} for n, v in _PAPER.items()})
+    "ModelScope itself, with the aesthetic reward, on tensors without numbers",
+    {n: {"total, GB": v} for n, v in _PAPER.items()})

@@ -82,8 +82,10 @@ _SIZES = dict(smoke="This is a smoke run: it shows that everything runs, and say
 def _head(found, size):
     "What every report begins with"
     made = ", ".join(f"{k} {v}" for k, v in made_with().items())
-    text = (f"{_SIZES[size.name]} {size.queries} queries and {size.seeds} seeds for each training, {size.videos} videos "
-            "to judge a model by. Numbers are means with 95% intervals; 'paper' marks the number of the paper, of another "
+    text = (f"{_SIZES[size.name]} {size.queries} queries and {size.seeds} seeds for each training, "
+            f"{size.videos} videos "
+            "to judge a model by. Numbers are means with 95% intervals; "
+            "'paper' marks the number of the paper, of another "
             "model and another scale. All but Table 7 are toy results: orderings can be compared, sizes cannot.")
     return [text, summary(found), f"Made with {made}."]
 
