@@ -31,13 +31,17 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-def student_quantile(p: float,     # probability, between 0 and 1
-                     freedom: int, # degrees of freedom, at least 1
+def student_quantile(p: float,        # probability, between 0 and 1
+                     freedom: float,  # degrees of freedom, at least 1
                     ) -> float:
-    "Quantile of Student's t, by its expansion around the normal one"
-    z, v = NormalDist().inv_cdf(p), freedom
-    return (z + (z**3 + z)/(4*v) + (5*z**5 + 16*z**3 + 3*z)/(96*v**2)
-            + (3*z**7 + 19*z**5 + 17*z**3 - 15*z)/(384*v**3))
+    "Quantile of Student's t: with t = sqrt(freedom)*tan(angle), the density of the angle is a power of its cosine"
+    angle = torch.linspace(0, math.pi/2, 20_001, dtype=torch.double)
+    below = torch.cumulative_trapezoid(angle.cos()**(freedom - 1), angle)
+    beta = math.lgamma(.5) + math.lgamma(freedom/2) - math.lgamma((freedom + 1)/2)
+    share = torch.tensor(abs(p - .5)*math.exp(beta), dtype=torch.double)
+    i = int(torch.searchsorted(below, share).clamp(1, len(below) - 1))
+    part = (share - below[i - 1])/(below[i] - below[i - 1])
+    return math.copysign(freedom**.5*torch.tan(torch.lerp(angle[i], angle[i + 1], part)).item(), p - .5)
 
 # %% ../../nbs/evaluate/compare.ipynb #dbb1464b
 def _cluster_sums(values, clusters):
