@@ -123,12 +123,20 @@ def aligned(out):
 COMMAND = ('--reward green --train-steps 5 --batch-size 2 --num-inference-steps 2 --anchor 0 --savings none --eval-train 0 --eval-test 1 --diversity-prompts 0 '
            '--pictures 0 --n-train 8 --save-every 2 --witnesses edges --guard-every 3').split()
 
+def drawn(folder, lora):
+    "Three videos, and the same with a LoRA measured against those without, by the commands"
+    from vader_nb.commands.eval import vader_eval
+    from vader_nb.commands.sample import vader_sample
+    vader_sample(f'--prompts tiny --n 3 --batch-size 2 --num-inference-steps 2 --out {folder}/videos'.split())
+    vader_eval(f'--lora {lora} --n 3 --batch-size 2 --num-inference-steps 2 --measures edges --out {folder}/eval'.split())
+
 def worker(task, folder):
     "What one of the processes does"
     rank, log = int(os.environ['RANK']), JSONLog(f'{folder}/log.jsonl', times=False)
     atexit.register(lambda: Path(folder, f'{rank}.open').write_text(str(torch.distributed.is_initialized())))  # registered first: runs last
     if task == 'faults': return faults(rank, folder)
     if task == 'align': return torch.save(aligned(f'{folder}/two'), f'{folder}/{rank}.pt')
+    if task == 'draw': return drawn(f'{folder}/two', f'{folder}/lora')
     model = Toy(shift=rank)  # they start apart: the trainer must make them equal
     if task == 'kill': return train(model, killing(model, 5), checkpoint=f'{folder}/run.pt', callbacks=[Ema(.5), log])
     resumed, whole = Ema(.5), Ema(.5)
@@ -248,6 +256,21 @@ def test_the_command_in_two_processes_is_the_command_in_one(tmp_path):
     assert [r['step'] for r in looks[0]] == [r['step'] for r in looks[1]] == [3, 5]
     here = [sorted(p.relative_to(tmp_path/name).as_posix() for p in (tmp_path/name).rglob('*')) for name in ('one', 'two')]
     assert here[0] == here[1]
+
+def test_drawing_is_shared_out(tmp_path):
+    from vader_nb.lora import add_lora, lora_parameters, save_lora
+    from vader_nb.models.load import load_pipeline
+    add_lora(pipe := load_pipeline('tiny'), 2)
+    for p in lora_parameters(pipe): torch.nn.init.normal_(p, std=.02, generator=torch.Generator().manual_seed(0))
+    save_lora(pipe, tmp_path/'lora')
+    assert launch('draw', tmp_path) == [0, 0]
+    drawn(tmp_path/'one', tmp_path/'lora')
+    files = [sorted(p.relative_to(tmp_path/name).as_posix() for p in (tmp_path/name).rglob('*') if p.is_file()) for name in ('one', 'two')]
+    assert files[0] == files[1]
+    for f in files[0]:
+        if f.endswith('.png'): assert (tmp_path/'one'/f).read_bytes() == (tmp_path/'two'/f).read_bytes(), f
+    value = lambda name: sorted(json.dumps(json.loads(l), sort_keys=True) for l in (tmp_path/name/'eval'/'values.jsonl').read_text().splitlines())
+    assert value('one') == value('two')
 
 def test_batch_that_two_processes_cannot_share():
     with pytest.raises(ValueError, match='give a multiple of 2'): split_batch(3, 1, num_processes=2)

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor
 
+from .names import check_number
 from .private import own_accelerator
 from .prompts import prompt_batch
 
@@ -55,6 +56,8 @@ def split_batch(batch_size: int,                     # B, videos in an update
                ) -> list[slice]:                     # A slices of equal size
     "The part of the batch that each micro-batch of a process gets; ValueError if it cannot be divided"
     A = gradient_accumulation_steps
+    for name, k in zip(("batch_size", "gradient_accumulation_steps", "num_processes"), (batch_size, A, num_processes)):
+        check_number(name, k, 1, whole=True)
     n = batch_size//(A*num_processes)
     if n*A*num_processes != batch_size: raise ValueError(
         f"batch_size={batch_size} cannot be divided into {A} micro-batches x {num_processes} processes: "

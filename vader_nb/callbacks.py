@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Callable
 import json, torch, warnings
 from tqdm.auto import tqdm
+from .names import as_list, check_number
 from .trainer import check_file
 from .training import check_count
 from .video import atomic_path, check_out_dir, check_pixels, contact_sheet
@@ -47,11 +48,12 @@ class JSONLog:
 def read_log(path,            # file that `JSONLog` wrote
             ) -> list[dict]:  # one record an update
     "Read a log; FileNotFoundError, or ValueError with the number of a broken line"
-    if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such log")
+    if not Path(path).is_file(): raise FileNotFoundError(f"there is no log {str(path)!r}")
     records = []
     for i, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
         try: records.append(json.loads(line))
         except ValueError as e: raise ValueError(f"{path}: line {i} is no JSON: {line!r:.60}") from e
+        if not isinstance(records[-1], dict): raise ValueError(f"{path}: line {i} is no record: {line!r:.60}")
     return records
 
 # %% ../nbs/core/callbacks.ipynb #c790f8d7
@@ -79,6 +81,8 @@ class Samples:
                  scale: float|None=None,  # size of a shown pixel; None: 2, and less for frames of over 128 pixels
                  video: bool=True):  # also the clip
         check_count("every", every)
+        check_number("scale", scale, above=0, none=True)
+        if not callable(fn): raise TypeError(f"fn must be a function that draws the videos, got {fn!r:.80}")
         self.fn, self.every, self.folder = fn, every, check_out_dir(folder)
         self.captions, self.scale, self.video = captions, scale, video
     @torch.no_grad()
@@ -93,6 +97,13 @@ class Samples:
         if state.step % self.every == 0: self._write(state.step)
 
 # %% ../nbs/core/callbacks.ipynb #7e098601
+def _records(log):
+    "Of a list, or of a file"
+    if isinstance(log, (str, Path)): return read_log(log)
+    if all(isinstance(r, dict) for r in as_list("log", log)): return log
+    raise TypeError(f"log must be a list of records or the name of a file, got {log!r:.80}")
+
+# %% ../nbs/core/callbacks.ipynb #c5403d3d
 def plot_log(log,                    # records of `fit`, or a file that `JSONLog` wrote
              keys=("reward",),       # what to draw, names in the records
              x: str="step",          # against what: "step" or "queries"
@@ -101,8 +112,8 @@ def plot_log(log,                    # records of `fit`, or a file that `JSONLog
             ):                          # the axes
     "Curves of a run; ValueError for an empty log or a name that is not in it"
     import matplotlib.pyplot as plt
-    records, keys = log if isinstance(log, list) else read_log(log), [keys] if isinstance(keys, str) else list(keys)
-    if not records: raise ValueError("the log is empty: there is nothing to draw")
+    records, keys = _records(log), [keys] if isinstance(keys, str) else as_list("keys", keys)
+    if not (records and keys): raise ValueError("the log or keys is empty: there is nothing to draw")
     for k in (*keys, x):
         if any(k not in r for r in records): raise ValueError(f"the log has no {k!r}; it has {', '.join(records[-1])}")
     check_count("smooth", smooth)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from .names import check_number
 from .video import atomic_path
 
 # %% ../nbs/core/checkpoints.ipynb #aa181cff
@@ -48,7 +49,8 @@ def load_state(path: str | Path,  # file written by `save_state`
     "Restore a training; raises FileNotFoundError, or ValueError for a file of something else"
     if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such checkpoint")
     try: saved = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as e: raise ValueError(f"{path} is no checkpoint of ours: {str(e).splitlines()[0]}") from e
+    except Exception as e: raise ValueError(
+        f"{path} is no checkpoint of ours: {f'{type(e).__name__}: {e}'.splitlines()[0]}") from e
     missing = [k for k in parts if not isinstance(saved, dict) or k not in saved]
     if missing: raise ValueError(f"{path}: no {', '.join(missing)} in it; is this a checkpoint of something else?")
     for name, part in parts.items(): _restore(path, name, part, saved[name])
@@ -59,6 +61,7 @@ def kept_files(path: str | Path,  # of the newest checkpoint
                n: int,            # how many are kept
               ) -> list[Path]:    # the newest first: run.pt, run.1.pt, run.2.pt
     "The names of a checkpoint and of those before it"
+    check_number("keep", n, 1, whole=True)
     path = Path(path)
     return [path, *(path.with_name(f"{path.stem}.{i}{path.suffix}") for i in range(1, n))]
 

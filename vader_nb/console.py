@@ -88,6 +88,11 @@ def typed_value(words: list[str],      # of a command line
     return parser.parse_known_args(words)[0].value
 
 # %% ../nbs/core/console.ipynb #6d727c4c
+def _line(text, most=1000):
+    "A text as one line, without the middle of a very long one"
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most//2]} ... {line[-most//3:]}"
+
 @contextmanager
 def one_line_errors(command: str,       # its name, in front of the message
                     debug: bool=False):  # let the error through, with its traceback
@@ -98,7 +103,7 @@ def one_line_errors(command: str,       # its name, in front of the message
         raise SystemExit(130) from None
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError, MemoryError) as e:
         if debug: raise
-        print(f"{command}: error: {' '.join(str(e).split())}", file=sys.stderr)
+        print(f"{command}: error: {_line(str(e))}", file=sys.stderr)
         raise SystemExit(2) from None
 
 # %% ../nbs/core/console.ipynb #828532e8

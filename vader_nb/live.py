@@ -25,7 +25,7 @@ from PIL import Image
 from .callbacks import plot_log
 from .explore import _as_png
 from .lora import save_lora
-from .pipeline import VideoPipeline
+from .pipeline import VideoPipeline, check_prompts
 from .prompts import texts_of
 from .sampling import sample_videos
 from .trainer import _OWN
@@ -189,5 +189,7 @@ def live_view(pipe: VideoPipeline,    # that is trained
               **settings,             # num_inference_steps, guidance_scale, eta; absent: the model's own
              ) -> LiveView:
     "A live view of the training of a pipeline"
+    prompts = check_prompts(prompts)
+    check_count("seed", seed, 0)
     save = None if folder is None else partial(save_lora, pipe, check_out_dir(folder))
     return LiveView(lambda: sample_videos(pipe, prompts, seed, **settings), every, texts_of(prompts), save=save)

@@ -20,6 +20,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
+from .names import check_number
 from .private import adapters_off, forget_merged
 from .pipeline import seeded
 from .video import atomic_path
@@ -94,11 +95,11 @@ class Lora:
     start: str | Path | None = None         # a saved LoRA to go on from, rank and layers with it; None: a new one
 
     def __post_init__(self):
-        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1: raise ValueError(
-            f"rank must be a whole number of at least 1, got {self.rank!r}")
-        if self.alpha is not None and not self.alpha > 0: raise ValueError(f"alpha must be above 0, got {self.alpha!r}")
-        if isinstance(self.target_modules, str): raise TypeError(
-            f"target_modules must be a list of names, got the string {self.target_modules!r}")
+        check_number("rank", self.rank, 1, whole=True)
+        check_number("alpha", self.alpha, above=0, none=True)
+        names = self.target_modules
+        if names is not None and not (isinstance(names, (tuple, list)) and names and {*map(type, names)} == {str}):
+            raise TypeError(f"target_modules must be a list of names, got {names!r:.80}")
 
     @property
     def scale(self): return 1. if self.alpha is None else self.alpha/self.rank
@@ -268,6 +269,7 @@ def load_lora(model,                   # a pipeline or a module without a LoRA
              ) -> list[nn.Parameter]:  # its parameters, float32, trainable
     "Freeze the denoiser and put a saved LoRA on it; FileNotFoundError, or ValueError for a LoRA of another model"
     module, path, prefix = _denoiser(model), lora_file(path), _prefix(model, prefix)
+    check_number("scale", scale)
     _check_no_lora(module)
     state, alphas = _read_lora(path, module, prefix, ignore)
     _check_fits(module, state, path)
@@ -301,6 +303,7 @@ def remove_lora(model):  # a pipeline or a module
 def set_lora_scale(model,         # a pipeline or a module with a LoRA
                    scale: float):  # 0 is the base model, 1 the LoRA as trained
     "Strength of the LoRA, in front of alpha/rank"
+    check_number("scale", scale)
     name = _adapter(_denoiser(model))
     for layer in _free_layers(model): layer.set_scale(name, scale)
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from .names import as_list
 from .video import from_uint8
 
 # %% ../nbs/core/pictures.ipynb #c2f040d4
@@ -57,11 +58,19 @@ class ImagePrompt:
     def __repr__(self): return f"ImagePrompt({self.text!r}, {'x'.join(map(str, self.image.shape[1:]))})"
 
 # %% ../nbs/core/pictures.ipynb #75af7051
+def _sides(size, least=1):
+    "Height and width, as whole numbers"
+    right = isinstance(size, (tuple, list)) and [type(n) for n in size] == [int, int]
+    if right and min(size) >= least: return size
+    raise ValueError(f"size={size!r:.80}: give height and width, each side at least {least} pixels")
+
 def fit_image(image: Tensor,          # pixels (..., 3, h, w) in [0, 1]
               size: tuple[int, int],  # wanted height and width
              ) -> Tensor:             # pixels (..., 3, H, W) in [0, 1]
     "Scale a picture to cover `size` (bicubic, antialiased) and crop its centre; differentiable"
-    (h, w), (H, W) = image.shape[-2:], size
+    if not isinstance(image, Tensor) or image.ndim < 3: raise TypeError(
+        f"image must be pixels (..., 3, h, w), got {image!r:.80}")
+    (h, w), (H, W) = image.shape[-2:], _sides(size)
     if (h, w) == (H, W): return image
     scale = max(H/h, W/w)
     to = max(H, round(h*scale)), max(W, round(w*scale))
@@ -104,7 +113,10 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".we
 
 def _image_files(source):
     "The picture files of a folder, in the order of their names, or the files themselves"
-    if not isinstance(source, (str, Path)): return [Path(p) for p in source]
+    if not isinstance(source, (str, Path)):
+        for p in as_list("pictures", source):
+            if not isinstance(p, (str, Path)): raise TypeError(f"pictures are given by their files, got {p!r:.80}")
+        return [Path(p) for p in source]
     folder = Path(source)
     if not folder.is_dir(): return [folder]
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
@@ -118,8 +130,7 @@ def load_image_prompts(
     | None = None,      # height and width to crop to (an int: a square); None: as it is, at most `LARGEST` a side
 ) -> list[ImagePrompt]:                             # the text of each is its file's name without the suffix
     "Picture files as prompts (appendix A.1, ImageNet Dog Category); ValueError or FileNotFoundError for others"
-    size = (size, size) if isinstance(size, int) else size
-    if size is not None and min(size) < 8: raise ValueError(f"size={size}: each side must have at least 8 pixels")
+    size = None if size is None else _sides((size, size) if isinstance(size, int) else size, 8)
     files = _image_files(folder_or_files)
     if not files: raise ValueError("no picture files given: give at least one")
     twice = sorted({p.stem for p in files if [q.stem for q in files].count(p.stem) > 1})

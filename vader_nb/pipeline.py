@@ -16,6 +16,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from .names import as_list, check_number
 from .pictures import ImagePrompt
 
 # %% ../nbs/core/pipeline.ipynb #3da27110
@@ -60,7 +61,7 @@ def check_prompts(prompts: list,                 # what the user gave
     "Refuse anything but a non-empty list of texts that are not empty, or of image prompts"
     if isinstance(prompts, (str, ImagePrompt)): raise TypeError(
         f"prompts must be a list of strings or of ImagePrompts, got {prompts!r:.80}: put it in a list")
-    prompts = list(prompts)
+    prompts = as_list("prompts", prompts)
     if not prompts: raise ValueError("prompts is empty: give at least one prompt")
     if pictures is None: pictures = isinstance(prompts[0], ImagePrompt)
     for i, p in enumerate(prompts):
@@ -109,6 +110,7 @@ _SEEDING = RLock()     # torch's own generator is one for all threads
 @contextmanager
 def seeded(seed: int):  # of the weights that are made inside
     "Torch's CPU generator begins at `seed` inside, and goes on afterwards from where it was"
+    check_number("seed", seed, whole=True)
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         yield

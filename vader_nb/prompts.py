@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Callable
 
-from .names import resolve, unknown
+from .names import as_list, check_number, resolve, unknown
 
 # %% ../nbs/core/prompts.ipynb #98197ae4
 def with_article(noun: str,  # a noun, maybe with adjectives before it
@@ -157,7 +157,10 @@ def split_prompts(prompts: list[str],               # prompts, each once
                   group: Callable=None,             # prompt -> what must not be on both sides; None: the prompt itself
                  ) -> tuple[list[str], list[str]]:  # train, test, each in the order of `prompts`
     "Train and test prompts with no group in both; independent of the order of `prompts`"
-    if not 0 < test_fraction < 1: raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction!r}")
+    if test_fraction in (0, 1): raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction!r}")
+    check_number("test_fraction", test_fraction, 0, 1)
+    check_number("seed", seed, whole=True)
+    prompts = as_list("prompts", prompts)
     group = group or (lambda p: p)
     groups = sorted({group(p) for p in prompts}, key=lambda g: sha256(f"{seed}:{g}".encode()).digest())
     if len(groups) < 2: raise ValueError(
@@ -239,6 +242,7 @@ def sample_prompts(prompts: list[str],  # where to choose from
     "`n` different prompts, chosen by a hash of their text"
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(prompts): raise ValueError(
         f"n must be a whole number from 1 to {len(prompts)}, the number of prompts there are; got {n!r}")
+    check_number("seed", seed, whole=True)
     chosen = set(sorted(prompts, key=lambda p: sha256(f"n:{seed}:{texts_of([p])[0]}".encode()).digest())[:n])
     return [p for p in prompts if p in chosen]
 
@@ -250,6 +254,7 @@ def load_prompts(name_or_path, # a name of `PROMPT_SETS`, or a text file with on
                  test_fraction: float=.2, # share to hold out (not the tiny world's)
                 ) -> list[str]:
     "Prompts by name or from a file (paper, appendix A.1); training and test prompts never overlap"
+    check_number("seed", seed, whole=True)
     if split not in ("all", "train", "test"): raise ValueError(f"split must be 'all', 'train' or 'test', got {split!r}")
     prompts, group = _find_prompts(name_or_path)
     if split != "all":

@@ -14,6 +14,7 @@ from typing import Callable, NamedTuple
 
 import torch
 
+from .names import as_list, check_number
 from .pipeline import Condition, VideoPipeline, check_prompts
 from .schedulers import begin_at, take_step
 
@@ -21,11 +22,13 @@ from .schedulers import begin_at, take_step
 def last_k(k: int,        # steps from the clean end; 1 in the paper
           ) -> Callable:  # a selection: (num_steps, generator) -> set of step indices
     "The last `k` steps carry gradient (Algorithm 1)"
+    check_number("k", k, 1, whole=True)
     return lambda num_steps, generator=None: explicit(range(num_steps - k, num_steps))(num_steps)
 
 def random_k(max_k: int,    # largest K
             ) -> Callable:  # a selection
     "The last K steps, K drawn evenly from 1 to `max_k` at each update (AlignProp)"
+    check_number("max_k", max_k, 1, whole=True)
     def select(num_steps, generator=None):
         return last_k(int(torch.randint(1, max_k + 1, (), generator=generator)))(num_steps)
     return select
@@ -38,7 +41,8 @@ def from_random_start() -> Callable:   # a selection
 def explicit(steps,         # step indices, 0 is the noisiest
             ) -> Callable:  # a selection
     "Exactly these steps; the official `specific` mode, steps 15 to 24 of 25, is `explicit(range(15, 25))`"
-    chosen = set(steps)
+    chosen = set(as_list("steps", steps))
+    for s in chosen: check_number("steps", s, 0, whole=True)
     def select(num_steps, generator=None):
         wrong = sorted(s for s in chosen if not 0 <= s < num_steps)
         if wrong: raise ValueError(f"steps {wrong} cannot carry gradient: sampling has steps 0 to {num_steps - 1}")
@@ -158,8 +162,8 @@ def choose_frames(num_frames: int,                           # frames of the vid
                  ) -> list[int]:                             # k different indices, ascending
     "A random subset of the frames"
     if k is None: return list(range(num_frames))
-    if not 1 <= k <= num_frames: raise ValueError(
-        f"cannot choose {k} of {num_frames} frames: give a number from 1 to {num_frames}, or None for all")
+    if not isinstance(k, int) or not 1 <= k <= num_frames: raise ValueError(
+        f"cannot choose {k!r:.80} of {num_frames} frames: give a number from 1 to {num_frames}, or None for all")
     return sorted(torch.randperm(num_frames, generator=generator)[:k].tolist())
 
 # %% ../nbs/core/sampling.ipynb #39dbce47
@@ -214,8 +218,9 @@ def sample_videos(pipe: VideoPipeline,   # any pipeline of the protocol
                   **settings,            # num_inference_steps, guidance_scale, eta; None or absent: the model's own
                  ) -> torch.Tensor:      # pixels (B, F, 3, H, W) in [0, 1]
     "Sample one video for each prompt, without gradients"
-    for k, n in dict(batch_size=batch_size, frames_at_once=frames_at_once).items():
-        if n is not None and n < 1: raise ValueError(f"{k}={n}: must be at least 1")
+    check_number("batch_size", batch_size, 1, whole=True)
+    check_number("frames_at_once", frames_at_once, 1, whole=True, none=True)
+    check_number("seed", seed, whole=True)
     prompts, videos = check_prompts(prompts), []
     for i in range(0, len(prompts), batch_size):
         batch = prompts[i:i + batch_size]

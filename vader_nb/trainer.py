@@ -21,7 +21,7 @@ from .batches import split_batch, worst
 from .checkpoints import load_newest, save_newest
 from .counting import COUNTED, totals
 from .faults import hearing, in_a_row, left_out, write_case
-from .names import free_name
+from .names import as_list, free_name
 from .pipeline import check_prompts
 from .prompts import prompt_batch, prompt_key
 from .training import NotFinite, Training, check_count, hashed, plain
@@ -224,7 +224,7 @@ def _check_callbacks(callbacks):
     "The callbacks as a list; refuse a class instead of an object, and what has none of the methods"
     if any(hasattr(callbacks, e) for e in _EVENTS): raise TypeError(
         f"callbacks: give a list, [{type(callbacks).__name__}(...)]")
-    for c in (callbacks := list(callbacks)):
+    for c in (callbacks := as_list("callbacks", callbacks)):
         if isinstance(c, type): raise TypeError(
             f"callbacks: {c.__name__} is a class; give an object, {c.__name__}(...)")
         if not any(hasattr(c, e) for e in _EVENTS): raise TypeError(
@@ -241,9 +241,10 @@ def _call(callbacks, event, state):
     for c in callbacks: getattr(c, event, lambda s: None)(state)
 
 # %% ../nbs/core/trainer.ipynb #7d233e8a
-def _trainable(parameters):
-    "The parameters that require a gradient, as a list"
-    params = list(parameters)
+def _trainable(loss_fn, parameters):
+    "The parameters that require a gradient, as a list; refuses what is no function to train them with"
+    if not callable(loss_fn): raise TypeError(f"loss_fn must be a function of a batch, got {loss_fn!r:.80}")
+    params = as_list("parameters", parameters)
     wrong = [type(p).__name__ for p in params if not isinstance(p, Tensor)]
     if wrong: raise TypeError(f"parameters must be tensors, got {wrong[0]}; for a module give module.parameters()")
     train = [p for p in params if p.requires_grad]
@@ -255,6 +256,7 @@ def check_file(path):
     "Refuse a place that cannot be written to"
     if path is None: return
     if Path(path).is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    if "\0" in str(path): raise ValueError(f"{str(path)!r:.80}: no name of a file holds a NUL")
     check_out_dir(Path(path).parent)
 
 # %% ../nbs/core/trainer.ipynb #777b624c
@@ -293,7 +295,7 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
     "Train; bad input raises before the first step, and numbers that are not finite before they reach a parameter"
     check_count("train_steps", train_steps)
     check_count("updates_per_rollout", updates_per_rollout)
-    params, prompts, callbacks = _trainable(parameters), check_prompts(prompts), _check_callbacks(callbacks)
+    params, prompts, callbacks = _trainable(loss_fn, parameters), check_prompts(prompts), _check_callbacks(callbacks)
     factors = _factors(training.schedule, train_steps)
     check_file(training.checkpoint)
     with make_accelerator(params[0].device, training.mixed_precision, training.process_timeout) as acc:

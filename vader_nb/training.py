@@ -6,7 +6,7 @@
 __all__ = ['check_count', 'NotFinite', 'Training', 'linear_decay', 'hashed', 'names_in', 'plain', 'model_facts']
 
 # %% ../nbs/core/training.ipynb #f2f0b02f
-import json, math
+import json
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from hashlib import sha256
@@ -16,6 +16,8 @@ from typing import Callable
 
 import torch
 from torch import nn
+
+from .names import check_number, unknown
 
 # %% ../nbs/core/training.ipynb #1840c2cb
 def check_count(name: str,       # for the message
@@ -35,12 +37,15 @@ _ABOVE_0 = "lr", "max_grad_norm", "loss_scale", "process_timeout"
 def _check_training(t):
     "Refuse impossible numbers"
     for k, least in _COUNTS.items(): check_count(k, getattr(t, k), least)
-    for k in _ABOVE_0:
-        v = getattr(t, k)
-        if not (v is None and k != "lr") and not v > 0: raise ValueError(
-            f"{k} must be above 0{', or None for no clipping' * (k == 'max_grad_norm')}, got {v!r}")
-    if not t.lr < math.inf: raise ValueError(f"lr must be above 0 and finite, got {t.lr!r}")
-    if not 0 <= t.weight_decay < math.inf: raise ValueError(f"weight_decay must be 0 or above, got {t.weight_decay!r}")
+    for k in _ABOVE_0: check_number(k, getattr(t, k), above=0, none=k != "lr")
+    check_number("weight_decay", t.weight_decay, 0)
+    if t.mixed_precision not in (None, "no", "bf16", "fp16"): raise unknown(
+        "mixed_precision", t.mixed_precision, ["no", "bf16", "fp16"])
+    if not isinstance(t.checkpoint, (str, Path, type(None))): raise TypeError(
+        f"checkpoint must be the name of a file or None, got {t.checkpoint!r:.80}")
+    if not callable(t.optimizer): raise TypeError(f"optimizer must be a class such as AdamW, got {t.optimizer!r:.80}")
+    if not (t.schedule is None or callable(t.schedule)): raise TypeError(
+        f"schedule must be a function of the share of the run, or None, got {t.schedule!r:.80}")
 
 # %% ../nbs/core/training.ipynb #75ca0544
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ def _of_network(net):
     "A network by its weights: every byte counts"
     digest = sha256()
     for k, t in sorted(net.state_dict().items()):
+        if hasattr(t, "full_tensor"): t = t.full_tensor()       # of pieces that other processes have
         digest.update(f"{k} {t.dtype} {tuple(t.shape)}".encode())
         digest.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

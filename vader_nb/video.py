@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from .names import as_list
+
 # %% ../nbs/core/video.ipynb #d842bcf6
 def _check_float(x, name, layout):
     "Raise `TypeError` unless `x` is a floating point tensor"
@@ -115,7 +117,7 @@ def _check_captions(captions, n, name="captions"):
     "`captions` as a list of `n` strings (empty ones for None)"
     if captions is None: return [""]*n
     if isinstance(captions, str): raise TypeError(f"{name} is one string; expected a list of {n} strings")
-    captions = [str(c) for c in captions]
+    captions = [str(c) for c in as_list(name, captions)]
     if len(captions) != n: raise ValueError(f"{len(captions)} {name} for {n} videos; expected one for each")
     return captions
 
@@ -170,10 +172,16 @@ def before_after(before:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
     return _stack(rows, pad)
 
 # %% ../nbs/core/video.ipynb #ecf136bd
+def _possible(path):
+    "As a `Path`; what no file system takes is refused"
+    if not isinstance(path, (str, os.PathLike)): raise TypeError(f"a path must be a text or a Path, got {path!r:.80}")
+    if "\0" in str(path): raise ValueError(f"{str(path)!r:.80} cannot be written: no name of a file holds a NUL")
+    return Path(path)
+
 def check_out_dir(path,  # folder to write into; made (with its parents) if absent
                  )->Path:
     "The folder as a `Path`, after a trial write; `NotADirectoryError` or `PermissionError` before any work is done"
-    path = Path(path)
+    path = _possible(path)
     taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
     if taken is not None: raise NotADirectoryError(f"cannot write into {path}: {taken} is a file; give a folder")
     try:
@@ -202,7 +210,7 @@ def _sweep(path, mark):
 @contextmanager
 def atomic_path(path):  # where the file shall be in the end; its folder is made if absent
     "Yield a temporary path in the same folder; move it to `path` if the block succeeds, remove it if not"
-    path = Path(path)
+    path = _possible(path)
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     check_out_dir(path.parent)
     mark = f"{uuid.getnode():012x}"

@@ -7,10 +7,12 @@ __all__ = ['EvalOptions', 'evaluate_command', 'vader_eval']
 
 # %% ../../nbs/commands/eval.ipynb #5f3d6250
 import hashlib, json, re, sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
+from ..names import check_number
 from ..video import atomic_path
 
 # %% ../../nbs/commands/eval.ipynb #ebbcb0e6
@@ -19,7 +21,7 @@ class EvalOptions:
     "Compare videos in pairs: two folders, or a model with and without a LoRA; table, plot and the extreme pairs."
     before: str | None = option(None, "folder of videos: mp4, gif, ..., or folders of pictures", "two folders")
     after: str | None = option(None, "folder with videos of the same names", "two folders")
-    lora: str | None = option(None, "folder or .safetensors file of a LoRA: the model with it against the same without",
+    lora: str | None = option(None, "a LoRA of any layout: folder, file or hub id: the model with it against without",
                               "a LoRA")
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved", "a LoRA")
     lora_scale: float = option(1., "strength of the LoRA", "a LoRA")
@@ -64,27 +66,32 @@ def _folders(a):
 
 # %% ../../nbs/commands/eval.ipynb #5d7f19fa
 def _hash_of(place):
-    "A hash of a LoRA's files"
-    place = Path(place)
-    files = sorted(place.rglob("*.safetensors")) if place.is_dir() else [place]
-    if not files or not all(f.is_file() for f in files): raise FileNotFoundError(
-        f"no LoRA at {place}: give a .safetensors file, or a folder that holds one")
-    return hashlib.sha256(b"".join(hashlib.sha256(f.read_bytes()).digest() for f in files)).hexdigest()[:16]
+    "A hash of a LoRA's file"
+    from vader_nb.methods.lora_formats import find_lora
+    file = find_lora(place)
+    if not file.is_file(): raise FileNotFoundError(
+        f"no LoRA at {place}: give a .safetensors file, a folder that holds one, or a repository of the hub")
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 # %% ../../nbs/commands/eval.ipynb #8a8bf5e4
 def _lora_prompts(a):
     "The prompts that are drawn, and the pipeline without the LoRA"
+    from vader_nb.methods.lora_formats import read_lora
     from vader_nb.models.load import load_pipeline
     from vader_nb.prompts import load_prompts
     from vader_nb.sampling import sampler_settings
+    from vader_nb.shared import own_device
+    check_number("lora_scale", a.lora_scale)
     prompts = [p for p in load_prompts(a.prompts or "tiny", a.split, a.n, a.seed) for _ in range(a.per_prompt)]
     quiet()
-    pipe = load_pipeline(a.model, dtype=a.dtype, device=a.device)
+    pipe = load_pipeline(a.model, dtype=a.dtype, device=own_device(a.device))
     if hasattr(pipe, "encode_images"): raise ValueError(
         f"{pipe.name} continues pictures: draw both folders with vader_sample, and give --before and --after")
     sampler_settings(pipe, **given(a, *SAMPLER))
+    read_lora(a.lora, pipe)
     return prompts, pipe
 
+# %% ../../nbs/commands/eval.ipynb #038abc8c
 def _same_run(a, out, prompts):
     "ValueError if the folder holds videos that were drawn otherwise"
     now = {k: getattr(a, k) for k in ("model", "lora_scale", "seed", "dtype", *SAMPLER)}
@@ -100,28 +107,51 @@ def _file_names(prompts):
     return [f"{i:03}_{re.sub('[^a-z0-9]+', '_', p.lower()).strip('_')[:60]}" for i, p in enumerate(prompts)]
 
 # %% ../../nbs/commands/eval.ipynb #b4d3179b
+def _write_batch(folder, names, frames):
+    "Write those videos of a batch that are not there"
+    from vader_nb.evaluate.folders import write_frames
+    for name, v in zip(names, frames):
+        if not (folder/name).is_dir(): write_frames(folder/name, v)
+
+def _left(a, names, folder):
+    "Where the batches begin that lack a video, as the first process sees them"
+    from vader_nb.shared import from_main
+    lacks = lambda i: not all((folder/n).is_dir() for n in names[i:i + a.batch_size])
+    return from_main([i for i in range(0, len(names), a.batch_size) if lacks(i)])
+
 def _draw(a, pipe, prompts, folder):
     "A folder of videos; those that are there are not drawn again"
-    from vader_nb.evaluate.folders import find_clips, write_frames
     from vader_nb.sampling import sample_videos
-    names = _file_names(prompts)
-    table = json.dumps(dict(zip(names, prompts)))
-    with atomic_path(folder/"prompts.json") as tmp: tmp.write_text(table, encoding="utf-8")
-    for i in range(0, len(names), a.batch_size):
-        left = [k for k in range(i, min(i + a.batch_size, len(names))) if not (folder/names[k]).is_dir()]
-        if not left: continue
-        batch = sample_videos(pipe, prompts[i:i + a.batch_size], a.seed + i, a.batch_size, **given(a, *SAMPLER))
-        for k in left: write_frames(folder/names[k], batch[k - i])
-        print(f"{folder.name}: {min(i + a.batch_size, len(names))} of {len(names)} drawn", file=sys.stderr, flush=True)
-    return find_clips(folder)
+    from vader_nb.shared import is_main, processes, shared_out
+    names, n, settings = _file_names(prompts), a.batch_size, given(a, *SAMPLER)
+    batch = lambda i: sample_videos(pipe, prompts[i:i + n], a.seed + i, n, **settings).cpu()
+    left, together = _left(a, names, folder), processes()[1]
+    for at in (left[k:k + together] for k in range(0, len(left), together)):
+        for i, frames in zip(at, shared_out(batch, at)):
+            if is_main(): _write_batch(folder, names[i:i + n], frames)
+        told = f"{folder.name}: {min(at[-1] + n, len(names))} of {len(names)} drawn"
+        if is_main(): print(told, file=sys.stderr, flush=True)
+
+# %% ../../nbs/commands/eval.ipynb #865dddfa
+def _begin(a, out, prompts, sides):
+    "The prompts of both folders, if what is there is of the same call"
+    _same_run(a, out, prompts)
+    table = json.dumps(dict(zip(_file_names(prompts), prompts)))
+    for folder in sides:
+        with atomic_path(folder/"prompts.json") as tmp: tmp.write_text(table, encoding="utf-8")
 
 def _both_sides(a, pipe, prompts, out):
-    "Without the LoRA, then with it"
-    from vader_nb.lora import load_lora
-    _same_run(a, out, prompts)
-    before = _draw(a, pipe, prompts, out/"before")
-    load_lora(pipe, a.lora, a.lora_scale)
-    return before, _draw(a, pipe, prompts, out/"after")
+    "Without the LoRA, then with it; None in all processes but the first"
+    from vader_nb.evaluate.folders import find_clips
+    from vader_nb.methods.lora_formats import load_any_lora
+    from vader_nb.shared import is_main, sharing
+    sides = out/"before", out/"after"
+    if is_main(): _begin(a, out, prompts, sides)
+    with sharing(pipe.device):
+        _draw(a, pipe, prompts, sides[0])
+        load_any_lora(pipe, a.lora, a.lora_scale)
+        _draw(a, pipe, prompts, sides[1])
+    return [find_clips(s) for s in sides] if is_main() else None
 
 # %% ../../nbs/commands/eval.ipynb #737f065e
 def _to_vbench(found, sides, out):
@@ -163,6 +193,7 @@ def _compared(a):
     "The comparison that was asked for; what can be refused is refused before the folder is made"
     from vader_nb.evaluate.by_name import measure_names
     from vader_nb.evaluate.folders import pair_clips, vbench_files
+    from vader_nb.shared import is_main
     source, names = _source(a), measure_names(list(a.measures))
     check_least(a, batch_size=1, per_prompt=1, n=2)
     made = _of_results(a.vbench_results) if source == "results" else None
@@ -172,9 +203,10 @@ def _compared(a):
     if sides: pair_clips(*sides)
     if sides and a.vbench: vbench_files(sides[0])
     _say_sizes(names if not made else [], a.weights)
-    with out_folder(a.out) as out:
-        if made: made.save(out)
-        return made or _measured(a, out, sides or _both_sides(a, *reversed(drawing), out))
+    with out_folder(a.out) if is_main() else nullcontext(Path(a.out)) as out:
+        if made and is_main(): made.save(out)
+        sides = _both_sides(a, *reversed(drawing), out) if drawing else sides
+        return made or (_measured(a, out, sides) if is_main() else None)
 
 # %% ../../nbs/commands/eval.ipynb #1456100d
 def evaluate_command(a: EvalOptions):
@@ -183,6 +215,7 @@ def evaluate_command(a: EvalOptions):
     from vader_nb.evaluate.compare import comparison_rows
     if tuple(a.measures) == ("list",): return print(list_measures())
     found = _compared(a)
+    if found is None: return        # another process measures what they all drew
     prompts = len(set(found.prompts))
     print(comparison_rows(found))
     print(f"\n{len(found.names)} pairs of {prompts} prompts; table, values, plot and extreme pairs in {a.out}")

@@ -6,11 +6,14 @@
 __all__ = ['SampleOptions', 'sample', 'vader_sample']
 
 # %% ../../nbs/commands/sample.ipynb #1cae1fdc
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
 from ..methods.recipes import best_device, model_settings, preset
+from ..names import check_number
 
 # %% ../../nbs/commands/sample.ipynb #bfa1bbfb
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class SampleOptions:
     model_options: str | None = option(None, 'of its loader, such as "fps=16, sigma_min=0.1"')
     size: str | None = option(None, "pixels, height x width, such as 320x512; the model's own if not given")
     num_frames: int | None = option(None, "frames of a video; the model's own if not given")
-    lora: str | None = option(None, "folder or .safetensors file of a LoRA, such as the --out of vader_align")
+    lora: str | None = option(None, "a LoRA of any layout: folder, file or hub id, such as the --out of vader_align")
     lora_scale: float = option(1., "strength of the LoRA: 0 is the base model, 1 as trained")
     num_inference_steps: int | None = option(None, "sampling steps T; the model's own if not given")
     guidance_scale: float | None = option(None, "classifier-free guidance, 1 for none; the model's own if not given")
@@ -53,6 +56,8 @@ def _prompts_to_sample(a):
     if a.chunks > 1 and not a.image: raise ValueError(
         "--chunks continues a picture several times: give --image, and a model such as tiny-i2v or svd")
     check_least(a, chunks=1, per_prompt=1, batch_size=1)
+    check_number("lora_scale", a.lora_scale)
+    check_number("fps", a.fps, above=0)
     if a.n is not None and not a.prompts: raise ValueError(
         "--n chooses from --prompts; for several videos of one --prompt or --image use --per-prompt")
     if a.prompt: prompts = check_prompts(a.prompt)
@@ -61,6 +66,12 @@ def _prompts_to_sample(a):
     return [p for p in prompts for _ in range(a.per_prompt)]
 
 # %% ../../nbs/commands/sample.ipynb #ebb641b5
+def _shared(a, draw, prompts):
+    "What draws all batches, each process its share"
+    from vader_nb.shared import shared_out
+    batch = lambda i: draw(prompts=prompts[i:i + a.batch_size], seed=a.seed + i, batch_size=a.batch_size).cpu()
+    return lambda: shared_out(batch, range(0, len(prompts), a.batch_size))
+
 def _drawing(a, pipe, prompts):
     "What draws the videos, after a check that the model can continue these pictures or draw these texts"
     from vader_nb.methods.long_video import sample_long
@@ -71,9 +82,9 @@ def _drawing(a, pipe, prompts):
     if not a.image and hasattr(pipe, "encode_images"): raise ValueError(f"{pipe.name} continues pictures: give --image")
     settings = given(a, *SAMPLER)
     sampler_settings(pipe, **settings)
-    if a.image: return lambda: sample_long(pipe, prompts, a.chunks, a.seed, a.batch_size, progress=True, **settings)
+    if a.image: return _shared(a, partial(sample_long, pipe, chunks=a.chunks, progress=True, **settings), prompts)
     try_prompts(pipe, prompts)
-    return lambda: sample_videos(pipe, prompts, a.seed, a.batch_size, **settings)
+    return _shared(a, partial(sample_videos, pipe, **settings), prompts)
 
 # %% ../../nbs/commands/sample.ipynb #1a6c7014
 def _show_scale(frames, side=128):
@@ -82,11 +93,13 @@ def _show_scale(frames, side=128):
 
 def _load_model(a):
     "The base model, with the LoRA if there is one"
-    from vader_nb.lora import load_lora
+    from vader_nb.methods.lora_formats import load_any_lora
     from vader_nb.models.load import load_pipeline
+    from vader_nb.shared import own_device
     quiet()
-    pipe = load_pipeline(a.model, dtype=a.dtype, device=best_device(a.device), **model_settings(a))
-    if a.lora: load_lora(pipe, a.lora, a.lora_scale)
+    device = own_device(best_device(a.device))
+    pipe = load_pipeline(a.model, dtype=a.dtype, device=device, **model_settings(a))
+    if a.lora: load_any_lora(pipe, a.lora, a.lora_scale)
     return pipe
 
 # %% ../../nbs/commands/sample.ipynb #de693170
@@ -96,19 +109,26 @@ def _check_others(folder, names):
     if others: raise ValueError(f"{folder} holds {len(others)} videos of another call, such as {others[0]}, which "
                                 "would stand between the new ones: give another --out, or move them away")
 
+def _write_videos(a, out, names, prompts, videos):
+    "The clips, and all of them on one sheet"
+    from vader_nb.video import contact_sheet, write_image, write_video
+    scale = _show_scale(videos)
+    for name, v in zip(names, videos): write_video(out/name, v, a.fps, scale)
+    write_image(out/"contact_sheet.png", contact_sheet(videos, [str(p) for p in prompts], scale=max(1, scale//2)))
+    print(f"{len(videos)} videos and contact_sheet.png in {out}")
+
+# %% ../../nbs/commands/sample.ipynb #709b753f
 def sample(a: SampleOptions):  # of the command
     "The work of `vader_sample`; everything that can be refused is refused before the folder is made"
+    import torch
     from vader_nb.methods.sharing import file_name
-    from vader_nb.video import contact_sheet, write_image, write_video
+    from vader_nb.shared import is_main, sharing
     prompts, pipe = _prompts_to_sample(a), _load_model(a)
     draw, names = _drawing(a, pipe, prompts), [f"{i:03}_{file_name(p, 40)}.mp4" for i, p in enumerate(prompts)]
-    _check_others(a.out, names)
-    with out_folder(a.out) as out:
-        videos = draw()
-        scale = _show_scale(videos)
-        for name, v in zip(names, videos): write_video(out/name, v, a.fps, scale)
-        write_image(out/"contact_sheet.png", contact_sheet(videos, [str(p) for p in prompts], scale=max(1, scale//2)))
-    print(f"{len(videos)} videos and contact_sheet.png in {out}")
+    if is_main(): _check_others(a.out, names)
+    with out_folder(a.out) if is_main() else nullcontext() as out:
+        with sharing(pipe.device): videos = torch.cat(draw())
+        if is_main(): _write_videos(a, out, names, prompts, videos)
 
 # %% ../../nbs/commands/sample.ipynb #25fdf922
 def _preset(words):

@@ -23,7 +23,7 @@ from .vbench import (
     aesthetic_quality, amt_between, background_consistency, clip_embedder, dino_embedder, dynamic_degree,
     imaging_quality, laion_score, motion_smoothness, raft_flow, subject_consistency, temporal_flicker)
 from ..hub import load_strict, read_config, read_tensors
-from ..names import resolve, unknown
+from ..names import as_list, resolve, unknown
 from ..pipeline import seeded
 from ..rewards.clip import load_clip
 from ..rewards.load import DOWNLOADS, load_reward, reward_names
@@ -143,7 +143,8 @@ SETS = dict(vbench=[n for n in MEASURES if n.startswith("vbench_")], tiny=[*_TIN
 def measure_names(asked: list[str],   # names of measures, of `SETS`, and rewards
                  ) -> list[str]:      # each once; with one that tells of motion
     "What is to be measured; ValueError for what is neither measure nor reward"
-    names = list(dict.fromkeys(n for a in asked for n in SETS.get(a, [a])))
+    names = list(dict.fromkeys(str(n) for a in as_list("measures", asked) for n in SETS.get(a, [a])))
+    if not names: raise ValueError(f"no measure was asked for: give some of {', '.join([*SETS, *MEASURES])}")
     for n in names: _check_name(n)
     told = any(n == MOTION or n in MEASURES and MEASURES[n].motion for n in names)
     return names if told else [*names, MOTION]
@@ -154,6 +155,7 @@ def _check_name(name):
     try: reward_names(name)
     except ValueError: raise unknown("measure", name, [*SETS, *MEASURES, MOTION], "a reward") from None
 
+# %% ../../nbs/evaluate/by_name.ipynb #c486ca03
 def direction(name: str) -> int:
     "1: more is better, -1: less is, 0: neither; more of a reward is better, of motion neither"
     return MEASURES[name].better if name in MEASURES else int(name != MOTION)

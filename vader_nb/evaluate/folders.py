@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..names import as_list
 from ..video import atomic_path, check_out_dir, from_uint8, read_video, to_uint8, write_video
 
 # %% ../../nbs/evaluate/folders.ipynb #60a86f68
@@ -78,7 +79,7 @@ def find_clips(folder: str | Path,                 # of videos
     if not folder.is_dir(): raise FileNotFoundError(f"no folder {str(folder)!r}: give a folder of videos")
     paths = sorted(filter(_is_clip, folder.iterdir()), key=_natural)
     _check_paths(folder, paths)
-    if prompts is not None and len(prompts) != len(paths):
+    if prompts is not None and len(as_list("prompts", prompts)) != len(paths):
         raise ValueError(f"{len(prompts)} prompts for the {len(paths)} videos of {folder}: give one for each")
     told = _prompts_beside(folder) if prompts is None else dict(zip(map(_name, paths), prompts))
     alone = told.keys() - set(map(_name, paths))
@@ -121,7 +122,7 @@ def write_frames(folder: Path,     # made; its pictures are whole or not there
 # %% ../../nbs/evaluate/folders.ipynb #dfc54f42
 def pair_clips(before: list[Clip], after: list[Clip]) -> list[tuple[Clip, Clip]]:
     "Videos of the same name; ValueError if one has no partner, or partners have other prompts"
-    one, two = ({c.name: c for c in clips} for clips in (before, after))
+    one, two = ({c.name: c for c in as_list("clips", clips)} for clips in (before, after))
     alone = [*(one.keys() - two.keys()), *(two.keys() - one.keys())]
     if alone: raise ValueError(
         f"{len(before)} videos before and {len(after)} after, of which {len(alone)} have no partner of their name, "

@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from torch import Tensor
 from .measures import diversity
 from ..lora import save_lora, without_lora
+from ..names import as_list, check_number
 from ..pipeline import check_prompts
 from ..prompts import prompt_key
 from ..rewards.core import Reward, motion_energy
@@ -57,6 +58,7 @@ def compare(now: Look,    # of the model in training
     return dict(scores=change, diversity=share(now.diversity, base.diversity),
                 motion=share(now.motion, base.motion), distance=distance)
 
+# %% ../../nbs/evaluate/guard.ipynb #b7a95639
 @dataclass(frozen=True)
 class Limits:
     "How far a model may go; None: as far as it likes"
@@ -64,6 +66,13 @@ class Limits:
     diversity: float | None = .5        # at least this share of the base model's
     motion: tuple | None = (.5, 2.)     # from this to this share of the base model's
     distance: float | None = None       # at most, in units of the distance between two noises
+
+    def __post_init__(self):
+        for k in ("fall", "diversity", "distance"): check_number(k, getattr(self, k), 0, none=True)
+        ends = [0, 1] if self.motion is None else as_list("motion", self.motion)
+        for v in ends: check_number("motion", v, 0)
+        if len(ends) != 2 or ends[0] > ends[1]: raise ValueError(
+            f"motion={self.motion!r:.80}: give two shares, such as (.5, 2.), or None")
 
 # %% ../../nbs/evaluate/guard.ipynb #545701b9
 def alarms(found: dict,     # of `compare`

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..names import check_number
 from ..pipeline import VideoPipeline, check_prompts
 from ..prompts import texts_of
 from ..rewards.load import load_reward
 from ..rewards.clip import image_embeds, load_clip
 from ..rewards.core import motion_energy
 from ..sampling import sample_videos
+from ..shared import is_main, shared_out
 from ..world import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE
 from ..world import oracle_accuracy, parse_caption, read_oracles
 
@@ -111,14 +113,16 @@ class _Batch:
 
 def _measured(pipe, reward, prompts, seed, batch_size, bar, draw, settings):
     "Sample, score and measure, a batch at a time"
-    for i in range(0, len(prompts), batch_size):
+    def batch(i):
         chunk = prompts[i:i + batch_size]
         frames, texts = draw(pipe, chunk, seed + i, batch_size, **settings), texts_of(chunk)
         scores, parts = reward.with_parts(frames, chunk)
-        moves = motion_energy(frames).tolist()
-        yield _Batch(texts, scores.tolist(), parts, moves, read_accuracy(frames, texts), read_gems(frames, texts))
         bar.update(len(chunk))
+        return _Batch(texts, scores.tolist(), {k: torch.as_tensor(v).cpu() for k, v in parts.items()},
+                      motion_energy(frames).tolist(), read_accuracy(frames, texts), read_gems(frames, texts))
+    return shared_out(batch, range(0, len(prompts), batch_size))
 
+# %% ../../nbs/evaluate/measures.ipynb #fdd88819
 def _mean_of(batches, tables):
     "Mean of a dictionary of each batch, weighted by the batches' sizes; only keys that all of them have"
     keys = [n for n in tables[0] if all(n in t for t in tables)]
@@ -128,25 +132,22 @@ def _mean_of(batches, tables):
 # %% ../../nbs/evaluate/measures.ipynb #6ba87e98
 def _diversity_of(pipe, prompts, seeds, embed, seed, batch_size, bar, draw, settings):
     "Diversity of a pipeline: `seeds` videos of each prompt"
-    repeated, embeds = [p for p in prompts for _ in range(seeds)], []
-    for i in range(0, len(repeated), batch_size):
+    repeated = [p for p in prompts for _ in range(seeds)]
+    def batch(i):
         chunk = repeated[i:i + batch_size]
-        embeds.append(embed(draw(pipe, chunk, seed + i, batch_size, **settings)))
         bar.update(len(chunk))
+        return embed(draw(pipe, chunk, seed + i, batch_size, **settings)).cpu()
+    embeds = shared_out(batch, range(0, len(repeated), batch_size))
     return diversity(torch.cat(embeds).unflatten(0, (len(prompts), seeds)))
 
-def _check_count(name, n, least):
-    "A whole number of at least `least`"
-    if isinstance(n, bool) or not isinstance(n, int) or n < least:
-        raise ValueError(f"{name}={n!r}: must be a whole number, at least {least}")
-
 # %% ../../nbs/evaluate/measures.ipynb #feb15328
-def _checked(prompts, reward, batch_size, diversity_prompts, diversity_seeds):
+def _checked(prompts, reward, seed, batch_size, diversity_prompts, diversity_seeds):
     "Prompts and reward, and sensible counts"
     prompts, reward = check_prompts(prompts), load_reward(reward)
-    _check_count("batch_size", batch_size, 1)
-    _check_count("diversity_prompts", diversity_prompts, 0)
-    _check_count("diversity_seeds", diversity_seeds, 2)
+    check_number("seed", seed, whole=True)
+    check_number("batch_size", batch_size, 1, whole=True)
+    check_number("diversity_prompts", diversity_prompts, 0, whole=True)
+    check_number("diversity_seeds", diversity_seeds, 2, whole=True)
     return prompts, reward
 
 def _evaluation(batches, spread):
@@ -173,11 +174,11 @@ def evaluate(pipe: VideoPipeline,  # any pipeline, with or without a LoRA
              **settings,  # of `draw`: num_inference_steps, guidance_scale, eta, frames_at_once
             ) -> Evaluation:
     "Sample, score and measure a model; raises ValueError or TypeError for bad input before any work"
-    prompts, reward = _checked(prompts, reward, batch_size, diversity_prompts, diversity_seeds)
+    prompts, reward = _checked(prompts, reward, seed, batch_size, diversity_prompts, diversity_seeds)
     chosen = prompts[:diversity_prompts]
     total = len(prompts) + len(chosen)*diversity_seeds
-    with tqdm(total=total, desc=progress, disable=not progress, unit="video") as bar:
-        found = list(_measured(pipe, reward, prompts, seed, batch_size, bar, draw, settings))
+    with tqdm(total=total, desc=progress, disable=not (progress and is_main()), unit="video") as bar:
+        found = _measured(pipe, reward, prompts, seed, batch_size, bar, draw, settings)
         spread = None
         if chosen:
             embed = embed or clip_embedder()

@@ -19,6 +19,7 @@ from .compare import check_shapes, whole_lines
 from .degradations import colour_noise
 from .folders import Clip, digest, pair_clips, read_clip
 from .stand_ins import sharpness
+from ..names import check_number
 from ..video import check_out_dir
 from ..world import parse_caption, read_oracles
 
@@ -50,6 +51,7 @@ def make_study(before: list[Clip],   # of `find_clips`
               ) -> Study:
     "A study of two sets of videos; ValueError for what has no partner, cannot be read, or differs in size"
     pairs = tuple(pair_clips(before, after))
+    check_number("seed", seed, whole=True)
     if not 0 <= checks <= len(pairs): raise ValueError(
         f"checks={checks}: give 0 to {len(pairs)}, at most one for each of the {len(pairs)} pairs")
     check_shapes(pairs)
@@ -107,7 +109,7 @@ def check_rater(name: str,               # of a person
                 oracle: bool = False,    # is it none?
                ) -> str:                 # without spaces at its ends
     "ValueError for a name that cannot be one"
-    name = name.strip()
+    name = str(name).strip()
     if not re.fullmatch(r"\w[\w .@-]{0,39}", name): raise ValueError(
         f"rater {name!r:.60}: give 1 to 40 letters, digits, spaces or _ . @ -, the first a letter or digit")
     if name.lower().startswith(ORACLE) != oracle: raise ValueError(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 from ..console import option, typed_value
 from .experiments import RECIPE_TABLE
-from ..names import parse_arguments, resolve, unknown
+from ..names import check_number, parse_arguments, resolve, unknown
 
 # %% ../../nbs/methods/recipes.ipynb #18c64d58
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ def load_recipe(name: str,      # of `RECIPE_TABLE`
 
 def recipe_values(name: str) -> dict:
     "Its settings without their sources; what is not among them is as in the recipe `tiny`"
+    if name not in RECIPE_TABLE: raise unknown("recipe", name, RECIPE_TABLE)
     return {k: s.value for k, s in RECIPE_TABLE[name].settings.items()}
 
+# %% ../../nbs/methods/recipes.ipynb #f858b284
 def sources(name: str,        # of `RECIPE_TABLE`
            ) -> list[tuple]:   # setting, value, source
     "Where each setting of a recipe was read"
@@ -102,8 +104,8 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     'Height and width of "256" or "320x512" (height x width); ValueError for anything else'
     if text is None: return None
     h, _, w = str(text).partition("x")
-    if not h.isdecimal() or (w and not w.isdecimal()) or str(text).endswith("x"): raise ValueError(
-        f"size={text!r}: give a number, or height x width such as 320x512")
+    if not h.isdecimal() or (w and not w.isdecimal()) or str(text).endswith("x") or "0" in (h, w): raise ValueError(
+        f"size={text!r:.80}: give a number, or height x width such as 320x512")
     return int(h), int(w or h)
 
 def _named(text, name):
@@ -245,6 +247,7 @@ def _check_chain(pipe, method, savings):
 
 def long_sampler(chunks: int):   # how often to continue; a function like `sample_videos`
     "What samples long videos, in the place of `sample_videos`"
+    check_number("chunks", chunks, 1, whole=True)
     def draw(pipe, prompts, seed=0, batch_size=16, frames_at_once=None, **settings):
         from vader_nb.methods.long_video import sample_long
         return sample_long(pipe, prompts, chunks, seed, batch_size, **settings)

@@ -93,6 +93,7 @@ def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_
     folder = fetch_files(place, *RUN_FILES, revision=revision, local_files_only=local_files_only)
     options, prompts, log = read_run(folder)
     sampler = _sampler_of(place, options)
+    if not (pipe is None or hasattr(pipe, "denoiser")): raise TypeError(f"pipe must be a pipeline, got {pipe!r:.80}")
     score = load_reward(reward) if reward else NotLoaded(str(options.get("reward")))
     pipe = pipe or load_pipeline(_model_of(place, options), **loading)
     _remark_on_base(pipe, options)

@@ -16,7 +16,9 @@ from huggingface_hub import ModelCardData, get_token
 from ..callbacks import JSONLog, plot_log
 from ..downloads import check_hub_id, is_hub_id, push_folder
 from ..lora import save_lora
+from ..names import check_number
 from ..pictures import ImagePrompt
+from ..pipeline import check_prompts
 from ..prompts import texts_of
 from ..video import atomic_path, before_after, check_out_dir, shown_scale, write_image, write_video
 
@@ -217,10 +219,12 @@ def save_run(run,                               # a `Run`
              details: str = "",                 # more for the card, as markdown
             ) -> Path:                          # file of the LoRA
     "Write LoRA, options, prompts and log, then curve, contact sheet, video and card"
+    shown = check_prompts(run.prompts[:4] if prompts is None else prompts) if prompts != [] else []
+    check_number("seed", seed, whole=True)
     folder = check_out_dir(folder)
     file = _write_loras(run, folder)
     _write_records(run, folder)
-    try: _write_pictures(run, folder, list(run.prompts[:4] if prompts is None else prompts), seed)
+    try: _write_pictures(run, folder, shown, seed)
     except (OSError, RuntimeError, ValueError) as e: warnings.warn(
         f"{folder} holds the LoRA, the log and the options, but not all pictures: {type(e).__name__}: {e}")
     _write_card(run, folder, str(folder), details)

@@ -78,7 +78,7 @@ def check_device(device: str):
 
 def _check_model(name):
     "A name of the table, or a folder"
-    if str(name) in MODELS or Path(name).is_dir(): return name
+    if str(name) in MODELS or isinstance(name, (str, Path)) and Path(name).is_dir(): return name
     raise unknown("model", str(name), MODELS, "a folder that diffusers saved")
 
 def _shaped(name, options):
@@ -126,7 +126,8 @@ def model_downloads(
     revision: str | None = None,                # of its first repository, as the loaders have it
 ) -> list[Download]:                            # one a repository
     "What a base model reads from the hub, and what of it is here; downloads nothing"
-    half = str(_check_model(name)).startswith("svd") and _check_dtype(dtype) in HALF
+    name, dtype = _check_model(name), _check_dtype(dtype)
+    half = str(name).startswith("svd") and dtype in HALF
     small = half and diffusers_files(*_SVD, fp16=True)
     repos = DOWNLOADS.get(str(name), {}).items()
     return [plan_download(repo, *(small or files), revision=None if i else revision)

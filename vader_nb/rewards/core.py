@@ -14,7 +14,7 @@ from typing import Callable, Protocol
 import math, torch
 from torch import Tensor, nn
 from ..pictures import ImagePrompt
-from ..names import free_name
+from ..names import check_number, free_name
 from ..prompts import texts_of
 from ..training import NotFinite, names_in
 from ..video import check_pixels
@@ -259,6 +259,7 @@ def distance_to(target: float,     # the score to reach, in the scorer's own sca
                 weight: float=1.,  # factor in front of the distance
                ) -> Callable:      # loss form `(B,) -> scalar`
     "`weight * |r - target|`, the official loss form (aesthetic: target 10, weight 0.1)"
+    for name, value in dict(target=target, weight=weight).items(): check_number(name, value)
     return lambda scores: weight * (scores - target).abs().mean()
 
 def reward_loss(scores: Tensor,           # (B,) scores, higher is better
@@ -279,6 +280,7 @@ def near_target(reward: Reward,    # any reward or scorer
                ) -> Reward:        # parts: the raw scores
     "`-weight * |r - target|` as a reward: `distance_to`, for use inside a sum"
     r = as_reward(reward)
+    for name, value in dict(target=target, weight=weight).items(): check_number(name, value)
     return map_reward(r, lambda s: -weight*(s - target).abs(), f"near_target({r.name}, {target:g}, {weight:g})")
 
 def at_least(reward: Reward,    # any reward or scorer
@@ -287,6 +289,7 @@ def at_least(reward: Reward,    # any reward or scorer
             ) -> Reward:        # parts: the raw scores
     "`-weight * max(0, floor - r)`: a guard that is silent until it is needed"
     r = as_reward(reward)
+    for name, value in dict(floor=floor, weight=weight).items(): check_number(name, value)
     return map_reward(r, lambda s: -weight*(floor - s).relu(), f"at_least({r.name}, {floor:g}, {weight:g})")
 
 # %% ../../nbs/rewards/core.ipynb #62b41f5e
