@@ -101,6 +101,7 @@ def scores(result, side: str) -> torch.Tensor:      # (S, P)
     "The scores of each seed on each prompt"
     return _double([p[side]["scores"] for p in result.points])
 
+# %% ../../nbs/paper/efficiency.ipynb #eb3d3833
 def _matrices(size, folder):
     "Column -> method -> matrix of scores"
     found = {}
