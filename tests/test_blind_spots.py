@@ -796,15 +796,14 @@ def test_commands_align_before_is_the_base_model(monkeypatch):
     assert found == tuple(dict(train=(scale, 0), held_out=(scale, 3)) for scale in (0, 1))
 
 def test_commands_sample_options(monkeypatch):
-    from vader_nb import lora
     from vader_nb.commands import sample
-    from vader_nb.methods import long_video
+    from vader_nb.methods import long_video, lora_formats
     from vader_nb.models import load
     assert sample._prompts_to_sample(sample.SampleOptions(prompt=['a', 'b'], per_prompt=2)) == ['a', 'a', 'b', 'b']
     assert sample._show_scale(torch.zeros(1, 8, 3, 32, 64)) == 4 and sample._show_scale(torch.zeros(1, 2, 3, 320, 512)) == 1
     told = []
     monkeypatch.setattr(load, 'load_pipeline', lambda *a, **k: 'pipe')
-    monkeypatch.setattr(lora, 'load_lora', lambda *a: told.append(a))
+    monkeypatch.setattr(lora_formats, 'load_any_lora', lambda *a: told.append(a))
     sample._load_model(sample.SampleOptions(lora='x', lora_scale=.5))
     assert told == [('pipe', 'x', .5)]
     monkeypatch.setattr(long_video, 'sample_long', lambda *a, **k: a[2:5])

@@ -219,10 +219,10 @@ def jobs_of(n, pause): return [Job('paper_jobs:squares', f'{i} squares', (), (('
 
 def test_killed_at_random_moments(tmp_path):
     "SIGKILL again and again; at the end all runs are there, and none that was done was done again"
-    squares, rng, kills = jobs_of(12, .03), random.Random(0), 0
+    squares, rng, kills = jobs_of(12, .1), random.Random(0), 0
     last = Job('paper_jobs:squares', 'last', tuple(squares), (('n', 99), ('pause', 0.)))
-    for _ in range(60):
-        pid, end = child(lambda: do_all(tmp_path, lambda: [last], tell=lambda s: None)), time.time() + rng.uniform(.02, .25)
+    for attempt in range(60):     # longer and longer, for machines that are slow to begin
+        pid, end = child(lambda: do_all(tmp_path, lambda: [last], tell=lambda s: None)), time.time() + rng.uniform(.02, .25)*(1 + attempt/10)
         while time.time() < end and (done := os.waitpid(pid, os.WNOHANG))[0] == 0: time.sleep(.005)
         if done[0] == 0:
             os.kill(pid, signal.SIGKILL)

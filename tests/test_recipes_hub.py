@@ -32,10 +32,12 @@ def test_from_a_name_to_videos(name, runs):
     found, folder, log = runs
     r, out = found.get(name) or pytest.fail(log), folder/name
     assert not r['error'], r['error']
-    assert (r['stopped'], r['went_on'], r['sampled']) == (130, 0, 0), log
+    learnt = any(json.loads(line)['grad_norm'] for line in (out/'log.jsonl').read_text().splitlines())   # random detectors may see nothing
+    assert (r['stopped'], r['went_on'], r['sampled']) == (130, 0, 0 if learnt else 2), log      # a LoRA that changes nothing is refused
+    assert learnt or 'objects' in name
     assert 'checkpoint.pt' in r['left'] and LORA not in r['left']
     assert len((out/'log.jsonl').read_text().splitlines()) == 2 and not (out/'checkpoint.pt').exists()
-    assert (out/LORA).is_file() and len(list((out/'videos').glob('000_*.mp4'))) == 1
+    assert (out/LORA).is_file() and len(list((out/'videos').glob('000_*.mp4'))) == learnt
     settings = read(out, 'results.json')['settings']
     assert (settings['recipe'], settings['train_steps']) == (name, 2)
 

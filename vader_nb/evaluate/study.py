@@ -109,9 +109,9 @@ def check_rater(name: str,               # of a person
                 oracle: bool = False,    # is it none?
                ) -> str:                 # without spaces at its ends
     "ValueError for a name that cannot be one"
-    name = str(name).strip()
-    if not re.fullmatch(r"\w[\w .@-]{0,39}", name): raise ValueError(
+    if not (isinstance(name, str) and re.fullmatch(r"\w[\w .@-]{0,39}", name.strip())): raise ValueError(
         f"rater {name!r:.60}: give 1 to 40 letters, digits, spaces or _ . @ -, the first a letter or digit")
+    name = name.strip()
     if name.lower().startswith(ORACLE) != oracle: raise ValueError(
         f"rater {name!r}: names of automatic raters, and only those, begin with {ORACLE!r}")
     return name
