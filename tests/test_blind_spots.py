@@ -806,8 +806,11 @@ def test_commands_sample_options(monkeypatch):
     monkeypatch.setattr(lora_formats, 'load_any_lora', lambda *a: told.append(a))
     sample._load_model(sample.SampleOptions(lora='x', lora_scale=.5))
     assert told == [('pipe', 'x', .5)]
-    monkeypatch.setattr(long_video, 'sample_long', lambda *a, **k: a[2:5])
-    assert sample._drawing(sample.SampleOptions(image=['x'], chunks=3, seed=1, batch_size=2), continuing(), [])() == (3, 1, 2)
+    calls = []
+    monkeypatch.setattr(long_video, 'sample_long', lambda pipe, **k: calls.append(k) or torch.zeros(len(k['prompts'])))
+    batches = sample._drawing(sample.SampleOptions(image=['x'], chunks=3, seed=1, batch_size=2), continuing(), ['a', 'b', 'c'])()
+    assert [len(b) for b in batches] == [2, 1]
+    assert [(k['chunks'], k['seed'], k['prompts']) for k in calls] == [(3, 1, ['a', 'b']), (3, 3, ['c'])]
 
 def test_commands_train_tiny_a_second_cycle(monkeypatch, tmp_path):
     from vader_nb.commands import train_tiny
