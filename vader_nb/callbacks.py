@@ -123,6 +123,6 @@ def plot_log(log,                    # records of `fit`, or a file that `JSONLog
         y = [r[k] for r in records]
         if smooth > 1: ax.plot(at, y, color=f"C{i}", alpha=.3, lw=1)
         ax.plot(at, [fmean(y[max(0, j - smooth):j]) for j in range(1, len(y) + 1)], color=f"C{i}", label=k)
-    ax.set(xlabel=x, ylabel=keys[0] if len(keys) == 1 else "")
+    ax.set(xlabel={"step": "update"}.get(x, x), ylabel=keys[0] if len(keys) == 1 else "")
     if len(keys) > 1: ax.legend()
     return ax

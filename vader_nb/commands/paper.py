@@ -7,6 +7,8 @@ __all__ = ['PaperOptions', 'paper', 'vader_paper']
 
 # %% ../../nbs/commands/paper.ipynb #ebedadb1
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 
 from ..console import check_least, option, out_folder, run_command
 
@@ -51,13 +53,19 @@ def _there(items, size, runs):
 # %% ../../nbs/commands/paper.ipynb #3460846e
 def _say(text): print(text, flush=True)
 
-def _run(a, items, size, runs):
+def _keep(out, text):
+    "Say a line, and keep it with the time of the day"
+    _say(text)
+    with open(out/"log.txt", "a", encoding="utf-8") as f: f.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
+
+def _run(a, items, size, out, runs):
     "Do what is left"
     from vader_nb.paper.report import planned_seconds
     from vader_nb.paper.runs import do_all
     hours = planned_seconds(items, size)/3600
-    _say(f"{len(items)} items, {size.name}: {hours:.1f} hours of one core from nothing; {a.jobs} processes")
-    do_all(runs, lambda: [r for i in items for r in i.runs(size, runs)], a.jobs, _say)
+    say = partial(_keep, out)
+    say(f"{len(items)} items, {size.name}: {hours:.1f} hours of one core from nothing; {a.jobs} processes")
+    do_all(runs, lambda: [r for i in items for r in i.runs(size, runs)], a.jobs, say)
 
 def _report(out, size, runs):
     "Report every built item whose runs are there"
@@ -67,8 +75,8 @@ def _report(out, size, runs):
         f"{out} has no whole item of this size yet: run the command without --report")
     found = {i: i.data(size, runs) for i in there}
     write_report(out, found, size)
-    _say(f"{summary(found)} In {out}: report.html, report.md, and a folder items with JSON, CSV and plots of "
-         f"{', '.join(i.name for i in found)}")
+    _keep(out, f"{summary(found)} In {out}: report.html, report.md, and a folder items with JSON, CSV and plots of "
+               f"{', '.join(i.name for i in found)}")
 
 # %% ../../nbs/commands/paper.ipynb #1f68712b
 def paper(a: PaperOptions):  # of the command
@@ -77,7 +85,7 @@ def paper(a: PaperOptions):  # of the command
     check_least(a, jobs=1)
     if a.list: return _list(size)
     with out_folder(a.out) as out, out_folder(a.runs or out/"runs") as runs:
-        if not a.report: _run(a, items, size, runs)
+        if not a.report: _run(a, items, size, out, runs)
         _report(out, size, runs)
 
 def _list(size):

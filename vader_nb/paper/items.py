@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'crossed_interval', 'seeds_interval', 'exactly', 'Claim', 'claim_rows', 'shown', 'Found', 'Item',
-           'columns_of', 'item_table', 'plot_rows', 'plot_curves', 'csv_text', 'picture', 'save_item', 'found_of',
-           'stored']
+           'columns_of', 'item_table', 'plot_rows', 'plot_curves', 'csv_text', 'plot_item', 'picture', 'save_item',
+           'found_of', 'read_stored', 'plot_stored', 'stored']
 
 # %% ../../nbs/paper/items.ipynb #de89d83b
 import csv, io, json
@@ -173,22 +173,30 @@ def csv_text(item: Item, found: Found) -> str:
             rows.writerow((n, c, *own, item.paper.get(n, {}).get(c, "")))
     return out.getvalue()
 
+def plot_item(item: Item, found: Found):    # a figure
+    "An item's own drawing; its curves, or else its rows"
+    return (item.draw or (plot_curves if found.curves else plot_rows))(found)
+
 def picture(item: Item, found: Found) -> bytes:     # PNG
     "The plot of an item"
-    draw = item.draw or (plot_curves if found.curves else plot_rows)
-    fig, out = draw(found), io.BytesIO()
+    fig, out = plot_item(item, found), io.BytesIO()
     fig.savefig(out, format="png", dpi=100)
     plt.close(fig)
     return out.getvalue()
 
 # %% ../../nbs/paper/items.ipynb #6d77c3b8
-def save_item(folder: str | Path, item: Item, found: Found, **facts):   # facts: size, versions, seconds
-    "NAME.json, NAME.csv and NAME.png; each whole or not at all"
+def save_item(folder: str | Path,       # for NAME.json, NAME.csv and NAME.png; each whole or not at all
+              item: Item,               # which
+              found: Found,             # what was computed for it
+              image: bytes | None = None,   # its `picture`, where that was drawn already
+              **facts,                  # size, versions, seconds
+             ):
+    "Numbers and plot of an item"
     data = dict(item=item.name, place=item.place, asks=item.asks, paper=item.paper, stands=item.stands, **facts)
     texts = dict(json=json.dumps(data | found.as_dict(), indent=1) + "\n", csv=csv_text(item, found))
     for kind, text in texts.items():
         with atomic_path(Path(folder)/f"{item.name}.{kind}") as tmp: Path(tmp).write_text(text, encoding="utf-8")
-    with atomic_path(Path(folder)/f"{item.name}.png") as tmp: Path(tmp).write_bytes(picture(item, found))
+    with atomic_path(Path(folder)/f"{item.name}.png") as tmp: Path(tmp).write_bytes(image or picture(item, found))
 
 # %% ../../nbs/paper/items.ipynb #dd7ff431
 def found_of(data: dict) -> Found:      # of `save_item`
@@ -197,14 +205,26 @@ def found_of(data: dict) -> Found:      # of `save_item`
     claims = [Claim(c["text"], c["of"], c["value"] and Interval(**c["value"]), c["why"]) for c in data["claims"]]
     return Found(rows, claims, data["curves"], tuple(data["axes"]), tuple(data["notes"]), data["sheets"])
 
+def read_stored(folder: str | Path,     # the `items` of a report
+                item: Item,             # which
+               ) -> dict | None:        # what `save_item` wrote; None: nothing
+    "What is stored of an item"
+    file = Path(folder)/f"{item.name}.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+# %% ../../nbs/paper/items.ipynb #4e810d56
+def plot_stored(folder: str | Path, item: Item):    # a figure; None if nothing is stored
+    "The plot of the stored numbers of an item"
+    data = read_stored(folder, item)
+    return data and plot_item(item, found_of(data))
+
 def stored(folder: str | Path,  # the `items` of a report
            item: Item,          # which
           ) -> Table:           # to be shown
     "The stored numbers of an item beside the paper's, with its claims; the paper's alone if nothing is stored"
-    file = Path(folder)/f"{item.name}.json"
     paper = str(item_table(item, Found({}))) if item.paper else "The paper gives no numbers."
-    if not file.is_file(): return Table(f"{item.place}: no results of our own are stored yet.\n\n{paper}")
-    data = json.loads(file.read_text(encoding="utf-8"))
+    data = read_stored(folder, item)
+    if data is None: return Table(f"{item.place}: no results of our own are stored yet.\n\n{paper}")
     found = found_of(data)
     parts = [f"{item.place}, size {data['size']}.", str(item_table(item, found)), str(claim_rows(found.claims))]
     return Table("\n\n".join([*parts, *found.notes]))

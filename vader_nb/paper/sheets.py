@@ -127,7 +127,7 @@ FIGURE10 = _figure("figure10", "Videos before and after, an action classifier as
 
 def _no_other_model(size, folder):
     "Nothing to compare"
-    return Found({}, [Claim("Open-Sora and ModelScope gain as well", "", None,
+    return Found({}, [Claim("Open-Sora and ModelScope gain as well", "other base models", None,
                             "the tiny world has one text-to-video model, which stands for all of them")])
 
 FIGURE7 = Item("figure7", "Videos of other base models before and after", lambda size, folder: [], _no_other_model)
