@@ -1,5 +1,5 @@
 "Two processes train as one does: `fit` is started twice on the CPU, killed, resumed, and compared with a single process."
-import atexit, json, math, os, signal, socket, time
+import atexit, json, math, os, signal, socket, subprocess, sys, time
 import forks, pytest, torch
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,7 @@ from vader_nb.callbacks import JSONLog, read_log
 from vader_nb.ema import Ema
 from vader_nb.trainer import fit
 from vader_nb.training import Training
+from tools.notebooks import OFFLINE, ROOT
 
 PROMPTS = ['a', 'b', 'c', 'rare d', 'e', 'f']
 TRAINING = Training(batch_size=4, lr=.05, weight_decay=.1, save_every=2, process_timeout=20)
@@ -241,9 +242,15 @@ def test_a_process_that_hangs_is_given_up(faulty):
     assert said['lost'].startswith('ConnectionError: after update 1 another process was lost or did not answer in time: process 0 stops')
     assert said['seconds'] < 40 and faulty[2][0] == 0
 
-def test_the_command_in_two_processes_is_the_command_in_one(tmp_path):
-    assert launch('align', tmp_path) == [0, 0]
-    one = aligned(tmp_path/'one')
+@pytest.fixture(scope='module')
+def commanded(tmp_path_factory):
+    "Folder in which two processes have run the command"
+    folder = tmp_path_factory.mktemp('commanded')
+    assert launch('align', folder) == [0, 0]
+    return folder
+
+def test_the_command_in_two_processes_is_the_command_in_one(commanded):
+    tmp_path, one = commanded, aligned(commanded/'one')
     a, b = (torch.load(tmp_path/f'{r}.pt') for r in range(2))
     logs = [read_log(tmp_path/name/'log.jsonl') for name in ('one', 'two')]
 
@@ -256,6 +263,18 @@ def test_the_command_in_two_processes_is_the_command_in_one(tmp_path):
     assert [r['step'] for r in looks[0]] == [r['step'] for r in looks[1]] == [3, 5]
     here = [sorted(p.relative_to(tmp_path/name).as_posix() for p in (tmp_path/name).rglob('*')) for name in ('one', 'two')]
     assert here[0] == here[1]
+
+def test_as_it_is_typed(commanded):
+    "`accelerate launch -m`, which starts torchrun, which starts two interpreters"
+    words = '-m accelerate.commands.launch --multi-gpu --num-processes 2 --num-machines 1 --main-process-port 0 --mixed-precision no --dynamo-backend no -m vader_nb.commands.align'
+    env = os.environ | OFFLINE | dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', HF_HOME=str(commanded/'home'))      # no config of the user's
+    res = subprocess.run([sys.executable, *words.split(), '--out', 'typed', *COMMAND], cwd=commanded, env=env, capture_output=True, text=True, timeout=300)
+    assert res.returncode == 0, res.stderr
+    assert '2 processes x 1 micro-batches x 1 videos' in res.stdout
+    typed, two = (sorted(p.relative_to(commanded/name).as_posix() for p in (commanded/name).rglob('*')) for name in ('typed', 'two'))
+    assert typed == two
+    lora = 'pytorch_lora_weights.safetensors'
+    assert (commanded/'typed'/lora).read_bytes() == (commanded/'two'/lora).read_bytes()
 
 def test_drawing_is_shared_out(tmp_path):
     from vader_nb.lora import add_lora, lora_parameters, save_lora

@@ -1,7 +1,8 @@
-import ast, os, re, shutil, subprocess, sys, zipfile
+import ast, os, re, runpy, shutil, subprocess, sys, zipfile
 import pytest
 from conftest import edit
 from packaging.requirements import Requirement
+from pathlib import Path
 from tools import project_gate, versions
 from tools.notebooks import ROOT, settings
 
@@ -67,6 +68,25 @@ def test_nothing_imports_torchvision():
     assert found == []
 
 
+COMMANDS = [tuple(re.split('[=:]', e)) for e in settings()['console_scripts'].split()]     # (name, module, function)
+
+@pytest.mark.parametrize(('name', 'module', 'function'), COMMANDS)
+def test_the_module_of_a_command_is_a_program(name, module, function, monkeypatch, capsys):
+    "As `python -m` runs it, and with it `accelerate launch -m` and `torchrun -m`"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    for words, code in (['--help'], 0), (['--nothing'], 2):
+        monkeypatch.setattr(sys, 'argv', [module, *words])
+        with pytest.raises(SystemExit) as end: runpy.run_module(module, run_name='__main__')
+        said = capsys.readouterr()
+        assert end.value.code == code and (said.err if code else said.out).startswith(f'usage: {name} ')
+    assert callable((imported := runpy.run_module(module))[function])      # imported, it waits
+    exec(Path(imported['__file__']).read_text(encoding='utf-8').splitlines()[-1], dict(__name__='__main__', __spec__=None))     # and in a notebook
+
+def test_python_m():
+    res = subprocess.run([sys.executable, '-m', 'vader_nb.commands.align', '--help'], cwd=ROOT, capture_output=True, text=True)
+    assert (res.returncode, res.stderr) == (0, '') and res.stdout.startswith('usage: vader_align ')
+
+
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
     "The wheel of a clean copy of the project, built without network"
@@ -91,8 +111,7 @@ def test_file_missing_from_the_wheel(project):
 def test_wheel_works_outside_the_checkout(built, tmp_path):
     "Its commands can be imported from the unpacked wheel"
     zipfile.ZipFile(built).extractall(tmp_path)
-    entries = [e.split('=')[1].split(':') for e in settings()['console_scripts'].split()]
-    code = ''.join(f'from {m} import {f}\n' for m, f in entries)
+    code = ''.join(f'from {m} import {f}\n' for _, m, f in COMMANDS)
     code += 'import vader_nb\nprint(vader_nb.__file__, vader_nb.__version__)'
     env = {**os.environ, 'PYTHONPATH': str(tmp_path)}
     res = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True)

@@ -163,7 +163,8 @@ def run_command(prog: str,                      # name of the command
                 options: type,                  # dataclass of its options, with a field `debug`
                 work,                           # function of an object of that class
                 argv: list[str] | None = None,  # words; None: those that the process was started with
-                preset=None):                   # of `parse_options`
+                preset=None,                    # of `parse_options`
+               ) -> None:                       # what the work returns would be an exit code
     "Parse the options and do the work; bad input ends the process with one line and code 2"
     words = sys.argv[1:] if argv is None else argv
     with one_line_errors(prog, "--debug" in words): work(parse_options(options, argv, prog, preset))

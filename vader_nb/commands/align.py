@@ -363,3 +363,7 @@ def run_align(a: AlignOptions):  # of the command
 def vader_align(argv=None):
     "The command"
     return run_command("vader_align", AlignOptions, run_align, argv, _preset)
+
+# %% ../../nbs/commands/align.ipynb #60172215
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_align())

@@ -302,3 +302,7 @@ def bench(a: BenchOptions,  # of the command
 def vader_bench(argv=None):
     "The command"
     return run_command("vader_bench", BenchOptions, bench, argv, _few)
+
+# %% ../../nbs/commands/bench.ipynb #a21d2858
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_bench())

@@ -223,3 +223,7 @@ def evaluate_command(a: EvalOptions):
 def vader_eval(argv: list[str] | None = None):  # words; None: those that the process was started with
     "The command"
     run_command("vader_eval", EvalOptions, evaluate_command, argv)
+
+# %% ../../nbs/commands/eval.ipynb #a672a4e6
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_eval())

@@ -97,3 +97,7 @@ def _list(size):
 def vader_paper(argv=None):
     "The command"
     return run_command("vader_paper", PaperOptions, paper, argv)
+
+# %% ../../nbs/commands/paper.ipynb #6210ef12
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_paper())

@@ -115,3 +115,7 @@ def plan(a: PlanOptions,
 def vader_plan(argv: list[str] | None = None):  # words; None: those that the process was started with
     "The command"
     run_command("vader_plan", PlanOptions, plan, argv)
+
+# %% ../../nbs/commands/plan.ipynb #3bf3b273
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_plan())

@@ -141,3 +141,7 @@ def race_methods(a: RaceOptions):   # of the command
 def vader_race(argv=None):
     "The command"
     return run_command("vader_race", RaceOptions, race_methods, argv)
+
+# %% ../../nbs/commands/race.ipynb #a58a3b74
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_race())

@@ -138,3 +138,7 @@ def _preset(words):
 def vader_sample(argv=None):
     "The command"
     return run_command("vader_sample", SampleOptions, sample, argv, _preset)
+
+# %% ../../nbs/commands/sample.ipynb #3efccdda
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_sample())

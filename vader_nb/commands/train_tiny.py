@@ -102,3 +102,7 @@ def train_tiny(a: TrainTinyOptions):  # of the command
 def vader_train_tiny(argv=None):
     "The command"
     return run_command("vader_train_tiny", TrainTinyOptions, train_tiny, argv)
+
+# %% ../../nbs/commands/train_tiny.ipynb #ff88a44a
+#| eval: false
+if __name__ == "__main__" and __spec__: raise SystemExit(vader_train_tiny())
