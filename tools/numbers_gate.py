@@ -42,7 +42,8 @@ def outputs(nb):
 def results(root, text):
     "The stored results that the code of a notebook names"
     files = [p for p in Path(root, 'nbs', 'results').rglob('*') if p.suffix in ('.json', '.jsonl', '.md', '.csv') and p.stat().st_size < 10**6]
-    return [p.read_text(encoding='utf-8') for p in files if p.name in text or p.parent.name in text and p.parent.name != 'results']
+    folder = lambda p: p.parent.relative_to(Path(root, 'nbs')).as_posix()      # such as results/race
+    return [p.read_text(encoding='utf-8') for p in files if p.name in text or folder(p) in text and folder(p) != 'results']
 
 def spellings(figure, unit):
     "How a figure may stand in a cell: 61% as 61 or 0.61"
