@@ -62,7 +62,7 @@ def compare(now: Look,    # of the model in training
 @dataclass(frozen=True)
 class Limits:
     "How far a model may go; None: as far as it likes"
-    fall: float | None = .5             # of a witness or a part of the reward, in standard deviations
+    fall: float | None = .3             # of a witness or a part of the reward, in standard deviations
     diversity: float | None = .5        # at least this share of the base model's
     motion: tuple | None = (.5, 2.)     # from this to this share of the base model's
     distance: float | None = None       # at most, in units of the distance between two noises
