@@ -8,7 +8,7 @@ import pytest
 from vader_nb.commands.paper import vader_paper
 from vader_nb.evaluate import contest
 from vader_nb.evaluate.compare import bootstrap_interval
-from vader_nb.paper import efficiency, judged, long_table, memory_table
+from vader_nb.paper import efficiency, judged, long_table, memory_table, resolutions
 from vader_nb.paper.items import crossed_interval
 from vader_nb.paper.report import ITEMS
 from vader_nb.paper import runs
@@ -18,7 +18,7 @@ from test_kills import child
 
 SMOKE = SIZES['smoke']
 close = lambda a, b: abs(a - b) < 1e-9
-BUILT = [i.name for i in ITEMS.values() if i.runs]
+NAMES = [*ITEMS]
 
 
 # Formulas, on numbers that were made up
@@ -128,6 +128,36 @@ def test_table9_quarters_and_meaning(monkeypatch):
     assert t.rows['last quarter']['reward, K = several'].mean == 2 and close(t.claims[0].value.mean, 2.)
     assert close(t.claims[1].value.mean, 3/4/5) and close(t.rows['attributes that read differently']['share, K = 1'].mean, 0)
 
+LOSSES, DOT = [dict(step=1, loss=.5), dict(step=2, loss=.25)], 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC'
+def looked(**seen):
+    "What `quality` would have found"
+    return dict(prompts=PROMPTS, psnr=25., seen=seen, sheet=DOT)
+
+def test_figure3_gains_gaps_and_their_growth(monkeypatch):
+    class Kept:
+        def __init__(self, f): self.f = f
+        def read(self, folder): return self.f
+    def legs(base, ddpo, vader):
+        scores = dict(base=[base], DDPO=[base + ddpo, base + ddpo + .1], VADER=[base + vader, base + vader + .1])
+        all_of = [leg(n, s, [v, v + 1], [v - 2, v], [] if n == 'base' else [1], lr=.003) for n, of in scores.items() for s, v in enumerate(of)]
+        for f in all_of: f['points'][0] |= dict(train=f['points'][0]['train'] | dict(reward_std=4.), queries=0 if f['opponent'] == 'base' else 16)
+        return [Kept(f) for f in all_of]
+    found = {16: legs(1., 1., 2.), 32: legs(3., 1., 5.)}
+    wrong = SHOWN | dict(shape=['square']*4)
+    monkeypatch.setattr(resolutions, 'legs_at', lambda size, folder: found)
+    monkeypatch.setattr(resolutions, 'measured', lambda size: {p: Kept(looked(real=SHOWN, coded=SHOWN, drawn=wrong)) for p in found})
+    monkeypatch.setattr(resolutions, 'models_at', lambda size: {16: Kept(LOSSES), 32: resolutions.base_of(size)})
+    t = resolutions.figure3(SMOKE, None)
+    row = t.rows['32 pixels']
+    assert close(row['base'].mean, 3.5) and close(row['DDPO, gain'].mean, 1.05) and close(row['VADER, gain'].mean, 5.05) and close(row['gap'].mean, 4.)
+    assert close(row['gap in sd'].mean, 1.) and close(row['read right, real'].mean, 1.) and close(row['read right, drawn'].mean, 1 - 3/4/5)      # one square is a square
+    of = {c.of: c for c in t.claims}
+    assert close(of['16 pixels: gap'].value.mean, 1.) and close(of['gap: at 32 pixels minus at 16'].value.mean, 3.) and close(of['gap in sd: at 32 pixels minus at 16'].value.mean, .75)
+    assert {c.verdict for c in t.claims} == {'agrees'} and [p[:2] for p in t.curves['gap']] == [(16, t.rows['16 pixels']['gap'].mean), (32, row['gap'].mean)]
+    assert 'shape 25% (100%, 100%)' in t.notes[1] and 'from 0.500 to 0.250' in t.notes[1] and 'Its loss' not in t.notes[2] and 'VADER 0.003' in t.notes[0]
+    found[32] = legs(3., 1., 1.5)
+    assert {c.verdict for c in resolutions.figure3(SMOKE, None).claims[2:]} == {'does not'}
+
 def test_intervals_know_trainings():
     spread = crossed_interval([[0., 0., 0.], [3., 3., 3.], [6., 6., 6.]])
     assert spread.low < 0 and spread.high > 6         # three trainings that disagree
@@ -165,6 +195,8 @@ def toy(monkeypatch):
     monkeypatch.setattr(efficiency, 'continued', lambda folder, train_steps, seed, pictures: {k: [seed + .1*i + (train_steps > 0) for i in range(pictures)] for k in ('train', 'test')})
     monkeypatch.setattr(memory_table, 'planned', lambda folder, size, num_frames: dict(zip(memory_table.TABLE7.paper, (8., 4., 2., 1.))))
     monkeypatch.setattr(long_table, 'long_videos', long_videos)
+    monkeypatch.setattr(resolutions, 'adapted', lambda folder, base, pixels, train_steps: LOSSES)
+    monkeypatch.setattr(resolutions, 'quality', lambda folder, run, pixels, videos, sampler: looked(**{k: SHOWN for k in ('real', 'coded', 'drawn')}))
     for c in (contest._weights, runs._leg_name, runs._job_hash): c.cache_clear()
     yield
     for c in (contest._weights, runs._leg_name, runs._job_hash): c.cache_clear()
@@ -175,21 +207,21 @@ def files(folder): return {p.relative_to(folder).as_posix(): p.read_bytes() for 
 
 def test_every_item_and_again(tmp_path, toy, capsys):
     run(tmp_path, '--all')
-    for name in BUILT:
+    for name in NAMES:
         data = json.loads((tmp_path/'items'/f'{name}.json').read_text())
         assert data['size'] == 'smoke' and (data['rows'] or name == 'figure7') and data['claims'] and (tmp_path/'items'/f'{name}.png').stat().st_size > 1000
         for row in data['rows'].values():
             for v in row.values(): assert v is None or v['low'] - 1e-9 <= v['mean'] <= v['high'] + 1e-9
     page = (tmp_path/'report.html').read_text()
-    assert all(f'id="{n}"' in page for n in BUILT) and 'http' not in re.sub('base64,[^"]*', '', page) and 'says nothing about any method' in page
+    assert all(f'id="{n}"' in page for n in NAMES) and 'http' not in re.sub('base64,[^"]*', '', page) and 'says nothing about any method' in page
     before, said = files(tmp_path/'runs'), capsys.readouterr().out
     assert 'nothing is left' in said
     gone = sorted((tmp_path/'runs'/'jobs').glob('judge-*'))[0]
     gone.unlink()
-    lacking = {i.name for i in ITEMS.values() if i.runs and gone in [r.file(tmp_path/'runs') for r in runs.in_order(i.runs(SMOKE, tmp_path/'runs'))]}
+    lacking = {i.name for i in ITEMS.values() if gone in [r.file(tmp_path/'runs') for r in runs.in_order(i.runs(SMOKE, tmp_path/'runs'))]}
     run(tmp_path, 'table8', '--report')
     told = capsys.readouterr().out.split('plots of')[1].replace(',', ' ').split()
-    assert lacking and not gone.exists() and set(told) == set(BUILT) - lacking        # what lacks a run is left out
+    assert lacking and not gone.exists() and set(told) == set(NAMES) - lacking        # what lacks a run is left out
     run(tmp_path, '--all')
     assert len(capsys.readouterr().out.splitlines()) == 3       # plan, the run that was gone, summary
     same = lambda found: {k: v for k, v in found.items() if not k.endswith(gone.name)}     # it has the seconds that it took
@@ -267,7 +299,7 @@ def test_an_error_and_a_lost_process(tmp_path):
 # Bad input
 
 @pytest.mark.parametrize('words, told', [
-    ('', '--all'), ('tabel1', "did you mean 'table1'"), ('figure3', 'not built yet'), ('table1 --all', 'not both'), ('--all --full', ' '), ('table1 --full', 'not both'), ('table1 --report', 'no whole item')])
+    ('', '--all'), ('tabel1', "did you mean 'table1'"), ('table1 --all', 'not both'), ('--all --full', ' '), ('table1 --full', 'not both'), ('table1 --report', 'no whole item')])
 def test_bad_input(words, told, tmp_path, capsys):
     if words == '--all --full': words = '--all --full --jobs 0'
     with pytest.raises(SystemExit) as e: run(tmp_path/'x', *words.split())

@@ -68,7 +68,7 @@ class Contest:
     diversity_prompts: int = 3      # held-out prompts whose diversity is measured, on four videos each
     rank: int = 8                   # of the LoRA
     sampler: SamplerSettings = SamplerSettings(4, 1., 1.)   # T, guidance, eta
-    model: str = "tiny"             # a name for `load_pipeline`
+    model: str = "tiny"             # a name or a folder for `load_pipeline`
 
     def __post_init__(self):
         for k in ("train", "test", "every", "rank"): check_count(k, getattr(self, k))
@@ -77,6 +77,9 @@ class Contest:
     def prompts(self):
         "Training prompts, and held-out ones"
         return [sample_prompts(load_prompts("tiny", k), getattr(self, k)) for k in ("train", "test")]
+    def named(self):
+        "The same, with the name of the model's folder, wherever that lies"
+        return replace(self, model=Path(self.model).name)
 
 # %% ../../nbs/evaluate/contest.ipynb #38965c79
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def leg_config(contest: Contest,  # of which
               ) -> dict:          # plain data
     "All that the result of a leg depends on, but for its length and the library itself"
     kind = type(_ALL[leg.opponent].method).__name__
-    data = dict(leg=leg, contest=contest, kind=kind, entry=_ALL[leg.opponent], prompts=contest.prompts())
+    data = dict(leg=leg, contest=contest.named(), kind=kind, entry=_ALL[leg.opponent], prompts=contest.prompts())
     return _without_code(data) | dict(weights=_weights(contest.model, contest.reward))
 
 def leg_file(folder: str | Path,  # of the contest

@@ -101,8 +101,8 @@ class Item:
     "A table or figure of the paper"
     name: str                       # such as table1
     asks: str                       # what it asks
-    runs: Callable | None = None    # (size, folder) -> runs; None: the item is not built
-    data: Callable | None = None    # (size, folder) -> `Found`
+    runs: Callable                  # (size, folder) -> runs
+    data: Callable                  # (size, folder) -> `Found`
     stands: str = ""                # what of the tiny world stands for what of the paper
     paper: dict = field(default_factory=dict)   # the paper's numbers: row -> column -> number
     draw: Callable | None = None    # `Found` -> figure; None: `plot_rows`

@@ -20,26 +20,23 @@ from .items import VERDICTS, Claim, Item, claim_rows, item_table, picture, save_
 from .judged import JUDGED_ITEMS
 from .long_table import LONG_ITEMS
 from .memory_table import TABLE7
+from .resolutions import FIGURE3
 from .runs import Size, in_order
 from .sheets import SHEET_ITEMS
 from ..video import atomic_path
 
 # %% ../../nbs/paper/report.ipynb #4d2950e4
-_LATER = {"figure3": "Does the advantage of gradients grow with the resolution?"}
-_BUILT = [*EFFICIENCY_ITEMS, *JUDGED_ITEMS, *LONG_ITEMS, *SHEET_ITEMS, TABLE7]
+_ALL = [*EFFICIENCY_ITEMS, *JUDGED_ITEMS, *LONG_ITEMS, *SHEET_ITEMS, FIGURE3, TABLE7]
 
 def _key(item): return item.place.split()[0] != "Table", int(item.place.split()[1])
 
-ITEMS = {i.name: i for i in sorted([*_BUILT, *(Item(n, a) for n, a in _LATER.items())], key=_key)}
+ITEMS = {i.name: i for i in sorted(_ALL, key=_key)}
 
-def items_named(names: list[str] | None = None) -> list[Item]:     # None or empty: all that are built
-    "Items by name; ValueError for an unknown name, and for one that is not built yet"
+def items_named(names: list[str] | None = None) -> list[Item]:     # None or empty: all
+    "Items by name; ValueError for an unknown name"
     for n in names or []:
         if n not in ITEMS: raise unknown("item", n, ITEMS)
-        if ITEMS[n].runs is None: raise ValueError(
-            f"{n} is not built yet; built are: {', '.join(i.name for i in ITEMS.values() if i.runs)}")
-    chosen = names or [i.name for i in ITEMS.values() if i.runs]
-    return [ITEMS[n] for n in dict.fromkeys(chosen)]
+    return [ITEMS[n] for n in dict.fromkeys(names or ITEMS)]
 
 # %% ../../nbs/paper/report.ipynb #aa1f3981
 def planned_seconds(items: list[Item], size: Size) -> float:
@@ -47,9 +44,8 @@ def planned_seconds(items: list[Item], size: Size) -> float:
     return sum(r.seconds for r in in_order([r for i in items for r in i.runs(size, None)]))
 
 def list_items(size: Size) -> Table:
-    "All items, what they ask, how long they take alone, and which are not built"
-    time = lambda i: f"{planned_seconds([i], size)/60:.1f}" if i.runs else "not built yet"
-    rows = [(i.name, i.asks, time(i)) for i in ITEMS.values()]
+    "All items, what they ask, and how long they take alone"
+    rows = [(i.name, i.asks, f"{planned_seconds([i], size)/60:.1f}") for i in ITEMS.values()]
     return format_table([("item", "question", "minutes of one core"), *rows])
 
 # %% ../../nbs/paper/report.ipynb #c7156346

@@ -47,16 +47,18 @@ class Size:
     diverse: tuple = (3, 100)       # of Table 8: prompts, and videos of each
     sampler: SamplerSettings = SamplerSettings(4, 1., 1.)   # T, guidance, eta
     planned: tuple = ((256, 256), 16)   # pixels and frames for which memory is planned
+    smaller: tuple = ((20, 120), (24, 80))     # of Figure 3: pixels a side, updates that adapt the model to them
 
     def __post_init__(self):
         least = dict(queries=16, seeds=2, train=2, test=2, videos=4)
         for k, n in least.items(): check_count(k, getattr(self, k), n)
 
 # %% ../../nbs/paper/runs.ipynb #a4b84b8f
-_FULL = dict(queries=512, seeds=5, rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), test=96, videos=200, diverse=(5, 500))
+_FULL = dict(queries=512, seeds=5, rates=(3e-4, 1e-3, 3e-3, 1e-2, 3e-2), test=96, videos=200, diverse=(5, 500),
+             smaller=((20, 1500), (24, 1000)))
 SIZES = {
     "smoke": Size("smoke", 16, 16, 2, (1e-3,), ("tiny-aesthetic",), 2, 2, 0, 4, (2, 2), SamplerSettings(2, 1., 1.),
-                  ((64, 64), 2)),
+                  ((64, 64), 2), ((20, 2),)),
     "quick": Size("quick"),
     "full": Size("full", **_FULL)}
 
