@@ -47,7 +47,7 @@ class Size:
     diverse: tuple = (3, 100)       # of Table 8: prompts, and videos of each
     sampler: SamplerSettings = SamplerSettings(4, 1., 1.)   # T, guidance, eta
     planned: tuple = ((256, 256), 16)   # pixels and frames for which memory is planned
-    smaller: tuple = ((20, 120), (24, 80))     # of Figure 3: pixels a side, updates that adapt the model to them
+    smaller: tuple = ((20, 100), (24, 50))     # of Figure 3: pixels a side, updates that adapt the model to them
 
     def __post_init__(self):
         least = dict(queries=16, seeds=2, train=2, test=2, videos=4)
