@@ -265,7 +265,7 @@ OTHER_MODULES = {
     'networks and scorers, loaded by name': 'models.modelscope models.opensora models.opensora_vae models.rflow models.stdit3 models.svd models.unet3d models.vc2_scheduler models.videocrafter2 models.wan rewards.action rewards.aesthetic rewards.clip '
         'rewards.contract rewards.objects rewards.open_clip rewards.preference rewards.sizes rewards.viclip rewards.vjepa rewards.vjepa1',
     'networks and measures, by name': 'evaluate.all_rewards evaluate.amt evaluate.degradations evaluate.dino evaluate.evalcrafter evaluate.musiq evaluate.raft evaluate.stand_ins evaluate.standings evaluate.study_results evaluate.study_widget evaluate.vbench',
-    'behind options of commands': 'methods.experiments methods.full_size methods.rehearsal savings.footprint savings.memory savings.meter',
+    'behind options of commands': 'methods.experiments methods.full_size methods.rehearsal savings.footprint savings.memory savings.meter savings.sharding',
     'the items of vader_paper': 'paper.efficiency paper.items paper.judged paper.long_table paper.memory_table paper.report paper.resolutions paper.runs paper.sheets',
     'how the toys were taught': 'tiny.action tiny.aesthetic tiny.clip tiny.i2v tiny.objects tiny.outlines tiny.preference tiny.t2v tiny.teach tiny.temporal_vae tiny.vae tiny.viclip tiny.vjepa'}
 MODULES = sorted({*INSIDE, 'live', 'pictures'})

@@ -111,18 +111,20 @@ def lost(model, rank):
         return model.loss(batch)
     return loss_fn
 
-def aligned(out):
+def aligned(out, words):
     "Five updates through `vader_align` on the tiny model; the LoRA that this process ends with"
     from vader_nb.commands import align as command
     from vader_nb.lora import lora_parameters
     runs, plain_run = [], command._run_align
     command._run_align = lambda *a: runs.append(plain_run(*a)) or runs[-1]
-    try: command.vader_align(['--out', str(out), *COMMAND])
+    try: command.vader_align(['--out', str(out), *words])
     finally: command._run_align = plain_run
     return torch.cat([p.detach().flatten() for p in lora_parameters(runs[0].pipe)])
 
 COMMAND = ('--reward green --train-steps 5 --batch-size 2 --num-inference-steps 2 --anchor 0 --savings none --eval-train 0 --eval-test 1 --diversity-prompts 0 '
            '--pictures 0 --n-train 8 --save-every 2 --witnesses edges --guard-every 3').split()
+PIECES = ('--reward green --train-steps 3 --batch-size 2 --num-inference-steps 2 --anchor 1 --savings exact --eval-train 0 --eval-test 3 --eval-batch-size 1 --diversity-prompts 0 '
+          '--pictures 1 --n-train 8 --tricks checkpoint_denoiser').split()
 
 def drawn(folder, lora):
     "Three videos, and the same with a LoRA measured against those without, by the commands"
@@ -136,7 +138,7 @@ def worker(task, folder):
     rank, log = int(os.environ['RANK']), JSONLog(f'{folder}/log.jsonl', times=False)
     atexit.register(lambda: Path(folder, f'{rank}.open').write_text(str(torch.distributed.is_initialized())))  # registered first: runs last
     if task == 'faults': return faults(rank, folder)
-    if task == 'align': return torch.save(aligned(f'{folder}/two'), f'{folder}/{rank}.pt')
+    if task in ('align', 'pieces'): return torch.save(aligned(f'{folder}/two', COMMAND if task == 'align' else PIECES), f'{folder}/{rank}.pt')
     if task == 'draw': return drawn(f'{folder}/two', f'{folder}/lora')
     model = Toy(shift=rank)  # they start apart: the trainer must make them equal
     if task == 'kill': return train(model, killing(model, 5), checkpoint=f'{folder}/run.pt', callbacks=[Ema(.5), log])
@@ -148,13 +150,13 @@ def worker(task, folder):
     except FloatingPointError as e: res |= dict(error=str(e), spoilt=model.values())
     with open(f'{folder}/{rank}.json', 'w') as f: json.dump(res, f)
 
-def launch(task, folder, n=2, wait=None):
+def launch(task, folder, n=2, wait=None, **more):
     "Start `n` processes as `accelerate launch --cpu` does; their exit codes, of the first `wait`"
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     env = dict(WORLD_SIZE=str(n), LOCAL_WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-    ps = [forks.start(worker, task, str(folder), RANK=str(r), LOCAL_RANK=str(r), **env) for r in range(n)]
+    ps = [forks.start(worker, task, str(folder), RANK=str(r), LOCAL_RANK=str(r), **env, **more) for r in range(n)]
     try: return forks.codes(ps[:wait])
     finally:
         for p in ps: p.kill()
@@ -250,7 +252,7 @@ def commanded(tmp_path_factory):
     return folder
 
 def test_the_command_in_two_processes_is_the_command_in_one(commanded):
-    tmp_path, one = commanded, aligned(commanded/'one')
+    tmp_path, one = commanded, aligned(commanded/'one', COMMAND)
     a, b = (torch.load(tmp_path/f'{r}.pt') for r in range(2))
     logs = [read_log(tmp_path/name/'log.jsonl') for name in ('one', 'two')]
 
@@ -275,6 +277,20 @@ def test_as_it_is_typed(commanded):
     assert typed == two
     lora = 'pytorch_lora_weights.safetensors'
     assert (commanded/'typed'/lora).read_bytes() == (commanded/'two'/lora).read_bytes()
+
+def test_a_base_in_pieces_is_a_base(tmp_path):
+    "FSDP2, asked for as accelerate does: LoRA, evaluation and files are those of one process"
+    assert launch('pieces', tmp_path, ACCELERATE_USE_FSDP='true', FSDP_VERSION='2') == [0, 0]
+    one = aligned(tmp_path/'one', PIECES)
+    a, b = (torch.load(tmp_path/f'{r}.pt') for r in range(2))
+    logs = [read_log(tmp_path/name/'log.jsonl') for name in ('one', 'two')]
+    assert torch.equal(a, b) and (a - one).abs().max() < 1e-4 < one.abs().max()
+    for k in ('loss', 'reward', 'grad_norm', 'drift'): assert abs(logs[0][0][k] - logs[1][0][k]) < 1e-5*max(1, abs(logs[0][0][k])), k
+    found = [json.loads((tmp_path/name/'results.json').read_text()) for name in ('one', 'two')]
+    for side in ('before', 'after'):
+        for x, y in zip(*(f[side]['held_out']['scores'] for f in found), strict=True): assert abs(x - y) < 1e-4
+    here = [sorted(p.relative_to(tmp_path/name).as_posix() for p in (tmp_path/name).rglob('*')) for name in ('one', 'two')]
+    assert here[0] == here[1] and 'before_after.mp4' in here[0]
 
 def test_drawing_is_shared_out(tmp_path):
     from vader_nb.lora import add_lora, lora_parameters, save_lora

@@ -77,9 +77,12 @@ def batch_text(batch_size: int,                     # videos in an update
 def _check_plain():
     "Refuse what splits the weights of a network that accelerate prepares: here it prepares none"
     on = lambda name: os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("1", "true", "yes")
-    for name in filter(on, ("DEEPSPEED", "FSDP")): raise ValueError(
-        f"accelerate was told to use {name}, which can do nothing here: give a config with distributed_type "
-        "MULTI_GPU, and save memory with the tricks that vader_plan names")
+    if on("DEEPSPEED"): raise ValueError(
+        "accelerate was told to use DEEPSPEED. Its ZeRO-3 keeps weights empty outside of the call that it wraps, and a "
+        "sampler reaches past that call: give distributed_type MULTI_GPU, or FSDP with fsdp_version 2")
+    if on("FSDP"): raise ValueError(
+        "accelerate was told to use FSDP, and the denoiser is whole: call savings.sharding.shard_base(pipe) first, as "
+        "vader_align does with fsdp_version 2; or give a config with distributed_type MULTI_GPU")
 
 # %% ../nbs/core/batches.ipynb #8bd839f3
 def _disconnect():

@@ -7,10 +7,11 @@ __all__ = ['SCORES_ONLY', 'AlignOptions', 'with_recipe', 'savings_of', 'groups_o
            'made_by', 'revisions_of', 'run_align', 'vader_align']
 
 # %% ../../nbs/commands/align.ipynb #68cb2589
-import json, os, re, sys, time
+import json, re, sys, time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..console import check_least, given, option, out_folder, quiet, run_command, typed_value
 from ..methods.recipes import Recipe, best_device, downloads_of, load_recipe, lora_of, method_of
@@ -28,6 +29,7 @@ class AlignOptions(Recipe):
     seed: int = option(0, "of everything random; the same seed, the same files", "training")
     ema: float | None = option(None, "average the LoRA, as 0.9: over about the last 10 updates", "training", "none")
     max_skipped: int = option(3, "updates in a row to leave out as not finite", "training")
+    process_timeout: float | None = option(None, "seconds to wait for another process", "training", "10 to 30 minutes")
     witnesses: str | None = option(None, "rewards that watch for hacking, a sum", "training", "none")
     guard: str = option("stop", "if one falls: warn, slow, stop", "training")
     guard_every: int = option(5, "updates between two looks of the guard", "training")
@@ -45,6 +47,7 @@ class AlignOptions(Recipe):
     pictures: int = option(4, "held-out prompts drawn before and after, 0: none", "output")
     measure: bool = option(False, "memory and seconds of a step, into measured.json", "output")
     checkpoint: str | None = option(None, "file to resume from and save to", "output", "in --out, removed at the end")
+    keep_checkpoints: int = option(1, "the newest, and older ones in case it is damaged", "output")
     tensorboard: bool = option(False, "also write a TensorBoard log", "output")
     dry_run: bool = option(False, "say what would be downloaded and planned, and stop", "output")
     debug: bool = option(False, "show the traceback of an error", "output")
@@ -89,7 +92,8 @@ def groups_of(a: AlignOptions,
     "The options as `align` takes them; raises ValueError for impossible ones"
     _ema_of(a)
     where = a.checkpoint or Path(a.out)/"checkpoint.pt"
-    training = training_of(a, seed=a.seed, checkpoint=where, max_skipped=a.max_skipped)
+    beside = dict(max_skipped=a.max_skipped, keep_checkpoints=a.keep_checkpoints, process_timeout=a.process_timeout)
+    training = training_of(a, seed=a.seed, checkpoint=where, **beside)
     return dict(method=method_of(a), lora=lora_of(a, a.lora), savings=savings_of(a), training=training)
 
 # %% ../../nbs/commands/align.ipynb #4ac73c21
@@ -265,8 +269,8 @@ def _check_all(a, groups, pipe, reward, prompts):
 
 def _device(a):
     "Where a process works: of several on one machine, each has a GPU of its own"
-    device, rank = best_device(a.device), os.environ.get("LOCAL_RANK")
-    return f"cuda:{rank}" if device == "cuda" and rank else device
+    from vader_nb.shared import own_device
+    return own_device(best_device(a.device))
 
 def _remark_on_half(a):
     "Most CPUs have no instructions for 16-bit numbers"
@@ -301,7 +305,28 @@ def _watch(a, groups, pipe, reward):
 def _fit_to_memory(a, groups, pipe, reward):
     "The context in which networks are on the device, with tricks that make a step fit"
     from vader_nb.savings.fitting import fitted
-    return fitted(pipe, reward, _shape(a, groups, pipe), a.vram, a.tricks, _device(a))
+    from vader_nb.savings.sharding import is_sharded
+    tricks = a.tricks or ("none" if is_sharded(pipe) else None)     # the planner knows whole networks
+    return fitted(pipe, reward, _shape(a, groups, pipe), a.vram, tricks, _device(a))
+
+# %% ../../nbs/commands/align.ipynb #89338dc8
+_ALONE = dict(samples_every="give --samples-every 0", witnesses="leave --witnesses out", measure="leave --measure out")
+
+def _check_pieces(a):
+    "Does accelerate's config ask for a denoiser in pieces? ValueError for what one process would do alone"
+    from vader_nb.savings.sharding import shards_wanted
+    if not shards_wanted(): return False
+    for k in filter(lambda k: getattr(a, k), _ALONE): raise ValueError(
+        f"{k}={getattr(a, k)!r}: works in one process alone, and a denoiser in pieces (FSDP) needs all of them at "
+        f"once: {_ALONE[k]}")
+    return True
+
+def _split(a, groups, pipe):
+    "The denoiser in pieces; returns the groups that suit it"
+    from vader_nb.savings.sharding import shard_base, without_folding
+    kept = shard_base(pipe, _device(a), a.process_timeout)
+    print(f"FSDP: {kept/2**30:.2f} GB of the denoiser are in this process", file=sys.stderr)
+    return groups | dict(savings=without_folding(groups["savings"]))
 
 # %% ../../nbs/commands/align.ipynb #3e7c80f3
 def revisions_of(a: AlignOptions):
@@ -328,31 +353,43 @@ def _dry_run(a, groups):
     print(plan_text(pipe, dry_reward(a.reward), _shape(a, groups, pipe), limit, a.tricks))
 
 # %% ../../nbs/commands/align.ipynb #803fc302
+def _save(run, shown, seed, out):
+    "The first process saves; those that have pieces of the denoiser draw the pictures with it, and throw theirs away"
+    from vader_nb.savings.sharding import is_sharded
+    from vader_nb.shared import is_main
+    if is_main(): run.save(out, shown, seed)
+    elif is_sharded(run.pipe):
+        with TemporaryDirectory() as away: run.save(away, shown, seed)
+
 def _finish(a, run, shown, prompts, out, start):
     "Write, evaluate, write: what is computed is on disk before anything that can fail comes after it"
-    run.save(out, shown, a.seed)
-    before, after = _evaluate(a, run, prompts)
+    from vader_nb.checkpoints import kept_files
+    from vader_nb.shared import is_main, sharing
+    _save(run, shown, a.seed, out)
+    with sharing(run.pipe.device): before, after = _evaluate(a, run, prompts)
+    if not is_main(): return
     table = _write_results(a, run, before, after, out)
-    if not a.checkpoint: (out/"checkpoint.pt").unlink(missing_ok=True)
+    for f in () if a.checkpoint else kept_files(out/"checkpoint.pt", a.keep_checkpoints): f.unlink(missing_ok=True)
     names = ", ".join(sorted(p.name for p in out.iterdir()))
     print(f"\n{table}\n\n{time.time() - start:.0f} s in all. In {out}: {names}")
 
 # %% ../../nbs/commands/align.ipynb #6912ab75
 def _align(a, groups):
-    "Train in all processes; the first one evaluates and writes"
+    "Train and evaluate in all processes; the first one writes"
     from vader_nb.downloads import fetched
-    start, (train, prompts, shown) = time.time(), _prompts_of(a)
-    main = int(os.environ.get("RANK", 0)) == 0
+    from vader_nb.shared import is_main
+    start, pieces, (train, prompts, shown) = time.time(), _check_pieces(a), _prompts_of(a)
     pipe, reward = _load(a)
     _check_read(a, fetched())
     watch = _watch(a, groups, pipe, reward)
     every = [*train, *shown, *(p for group in prompts.values() for p in group)]
-    with out_folder(a.out) if main else nullcontext(Path(a.out)) as out, _fit_to_memory(a, groups, pipe, reward):
+    if pieces: groups = _split(a, groups, pipe)
+    with out_folder(a.out) if is_main() else nullcontext(Path(a.out)) as out, _fit_to_memory(a, groups, pipe, reward):
         _check_all(a, groups, pipe, reward, every)
         guard = _guard(a, pipe, reward, prompts.get("held_out", shown), out, _drawing(a))
         calls = _callbacks(a, pipe, out, shown, _drawing(a)) + guard + watch
         run = _run_align(a, groups, pipe, reward, train, calls)
-        if main: _finish(a, run, shown, prompts, out, start)
+        _finish(a, run, shown, prompts, out, start)
 
 def run_align(a: AlignOptions):  # of the command
     "The work of `vader_align`"
