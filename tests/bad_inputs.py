@@ -266,7 +266,7 @@ OTHER_MODULES = {
         'rewards.contract rewards.objects rewards.open_clip rewards.preference rewards.sizes rewards.viclip rewards.vjepa rewards.vjepa1',
     'networks and measures, by name': 'evaluate.all_rewards evaluate.amt evaluate.degradations evaluate.dino evaluate.evalcrafter evaluate.musiq evaluate.raft evaluate.stand_ins evaluate.standings evaluate.study_results evaluate.study_widget evaluate.vbench',
     'behind options of commands': 'methods.experiments methods.full_size methods.rehearsal savings.footprint savings.memory savings.meter savings.sharding',
-    'the items of vader_paper': 'paper.efficiency paper.items paper.judged paper.long_table paper.memory_table paper.report paper.resolutions paper.runs paper.sheets',
+    'the items of vader_paper': 'paper.efficiency paper.items paper.judged paper.long_table paper.memory_table paper.published paper.report paper.resolutions paper.runs paper.scaling paper.sheets',
     'how the toys were taught': 'tiny.action tiny.aesthetic tiny.clip tiny.i2v tiny.objects tiny.outlines tiny.preference tiny.t2v tiny.teach tiny.temporal_vae tiny.vae tiny.viclip tiny.vjepa'}
 MODULES = sorted({*INSIDE, 'live', 'pictures'})
 
@@ -305,7 +305,7 @@ COMMANDS = dict(
     vader_race=dict(
         words='--out out', texts=dict(out=FOLDER, rewards=TEXT | others(';', ' '), opponents=TEXT, lrs=others('x', '', '-1', '1e-3 x', '0')), unchecked=('minutes',), together=['--queries 100 --every 128', '--report', '--nothing 1', 'word']),
     vader_paper=dict(
-        words='--smoke --out out table1', texts=dict(items=TEXT, out=FOLDER, runs=FOLDER), together=['--all', '--full', '--nothing 1', 'figure99']),
+        words='--smoke --out out table1', texts=dict(items=TEXT, out=FOLDER, runs=FOLDER, models=TEXT | others('published'), card=TEXT | others('a6000')), together=['--all', '--full', '--models published', '--card a6000', '--utilisation 0.2', '--nothing 1', 'figure99']),
     vader_train_tiny=dict(
         words='--out out', texts=dict(part=TEXT, out=FOLDER, vae=FILE, init=FILE), together=['--part vae --init run', '--part outlines', '--n-eval 999', '--nothing 1', 'word']),
 )

@@ -6,11 +6,13 @@
 __all__ = ['PaperOptions', 'paper', 'vader_paper']
 
 # %% ../../nbs/commands/paper.ipynb #ebedadb1
+import sys
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
 from ..console import check_least, option, out_folder, run_command
+from ..names import unknown
 
 # %% ../../nbs/commands/paper.ipynb #e5694cb9
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class PaperOptions:
                               none="runs in --out")
     jobs: int = option(2, "processes, with one thread each")
     report: bool = option(False, "run nothing: report what is there")
+    models: str = option("tiny", "tiny: compute; published: print what items would cost with the published models, "
+                                 "and the commands, and run nothing", "models")
+    card: str | None = option(None, "a GPU, with --models published: a6000, a100 or h100", "models", none="a6000")
+    utilisation: float | None = option(None, "the share of its peak that is reached", "models", none="0.2")
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/paper.ipynb #a517bc42
@@ -35,20 +41,36 @@ def _size(a):
     if a.full and a.smoke: raise ValueError("give --full or --smoke, not both")
     return SIZES["full" if a.full else "smoke" if a.smoke else "quick"]
 
-def _items(a):
-    "The items that were asked for"
-    from vader_nb.paper.report import items_named
+def _names(a):
+    "The names of items that were asked for; empty: all"
     names = list(a.items)
     if names and a.all: raise ValueError(f"give names of items ({', '.join(names)}) or --all, not both")
     if not (names or a.all or a.list or a.report): raise ValueError(
         "give names of items, such as table1, or --all; --list prints them")
-    return items_named(names)
+    return names
 
+def _items(a):
+    "The items that were asked for"
+    from vader_nb.paper.report import items_named
+    return items_named(_names(a))
+
+# %% ../../nbs/commands/paper.ipynb #8bfefad1
 def _there(items, size, runs):
     "Those items whose runs are all there"
     from vader_nb.paper.runs import in_order
     done = lambda i: all(r.read(runs) is not None for r in in_order(i.runs(size, runs)))
     return [i for i in items if done(i)]
+
+_OF = dict(tiny=("full", "smoke", "list", "report", "runs"), published=("card", "utilisation"))
+
+def _check_models(a):
+    "Each kind of models has options of its own"
+    if a.models not in _OF: raise unknown("kind of models", a.models, _OF)
+    other = _OF["tiny" if a.models == "published" else "published"]
+    wrong = [k for k in other if getattr(a, k) is not None and getattr(a, k) is not False]
+    if wrong and a.models == "published": raise ValueError(
+        f"--{wrong[0]} is of runs with the tiny models; --models published runs nothing: leave one of them out")
+    if wrong: raise ValueError(f"--{wrong[0]} is for the cost of the published models: give --models published as well")
 
 # %% ../../nbs/commands/paper.ipynb #3460846e
 def _say(text): print(text, flush=True)
@@ -78,11 +100,28 @@ def _report(out, size, runs):
     _keep(out, f"{summary(found)} In {out}: report.html, report.md, and a folder items with JSON, CSV and plots of "
                f"{', '.join(i.name for i in found)}")
 
+# %% ../../nbs/commands/paper.ipynb #cffc25ee
+@cache
+def _counting(r):
+    "Operations, counted anew"
+    from vader_nb.paper.scaling import count_work
+    print(f"counting the operations of {r.model} with {r.reward}", file=sys.stderr, flush=True)
+    return count_work(r)
+
+def _published(a):
+    "Print what the items would cost with the published models, and the commands"
+    from vader_nb.paper.scaling import UTILISATION, card, published_text, scaled_named
+    names, use = list(scaled_named(_names(a))), UTILISATION if a.utilisation is None else a.utilisation
+    card(a.card or "a6000", use)
+    _say(published_text(names, a.out, a.card or "a6000", use, _counting))
+
 # %% ../../nbs/commands/paper.ipynb #1f68712b
 def paper(a: PaperOptions):  # of the command
     "The work of `vader_paper`"
-    size, items = _size(a), _items(a)
+    _check_models(a)
     check_least(a, jobs=1)
+    if a.models == "published": return _published(a)
+    size, items = _size(a), _items(a)
     if a.list: return _list(size)
     with out_folder(a.out) as out, out_folder(a.runs or out/"runs") as runs:
         if not a.report: _run(a, items, size, out, runs)
