@@ -80,6 +80,7 @@ def _keep(out, text):
     _say(text)
     with open(out/"log.txt", "a", encoding="utf-8") as f: f.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}\n")
 
+# %% ../../nbs/commands/paper.ipynb #c4456888
 def _run(a, items, size, out, runs):
     "Do what is left"
     from vader_nb.paper.report import planned_seconds
