@@ -85,7 +85,7 @@ def draw_sheet(ax, name: str, text: str):
 def plot_sheets(found: Found):  # a figure
     "The sheets, one under the other"
     ratios = [i.shape[0]/i.shape[1] for i in map(image_of, found.sheets.values())]
-    fig, axes = plt.subplots(len(ratios), 1, figsize=(8, sum(8*r + .4 for r in ratios)), squeeze=False,
+    fig, axes = plt.subplots(len(ratios), 1, figsize=(5.5, sum(5.5*r + .4 for r in ratios)), squeeze=False,
                              layout="constrained", height_ratios=ratios)
     for ax, (name, text) in zip(axes[:, 0], found.sheets.items()): draw_sheet(ax, name, text)
     return fig
