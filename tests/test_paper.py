@@ -128,7 +128,7 @@ def test_table9_quarters_and_meaning(monkeypatch):
     assert t.rows['last quarter']['reward, K = several'].mean == 2 and close(t.claims[0].value.mean, 2.)
     assert close(t.claims[1].value.mean, 3/4/5) and close(t.rows['attributes that read differently']['share, K = 1'].mean, 0)
 
-LOSSES, DOT = [dict(step=1, loss=.5), dict(step=2, loss=.25)], 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC'
+LOSSES, DOT = [dict(step=2, loss=.5), dict(step=4, loss=.25), dict(step=5, loss=.9)], 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC'
 def looked(**seen):
     "What `quality` would have found"
     return dict(prompts=PROMPTS, psnr=25., seen=seen, sheet=DOT)
@@ -146,7 +146,9 @@ def test_figure3_gains_gaps_and_their_growth(monkeypatch):
     wrong = SHOWN | dict(shape=['square']*4)
     monkeypatch.setattr(resolutions, 'legs_at', lambda size, folder: found)
     monkeypatch.setattr(resolutions, 'measured', lambda size: {p: Kept(looked(real=SHOWN, coded=SHOWN, drawn=wrong)) for p in found})
-    monkeypatch.setattr(resolutions, 'models_at', lambda size: {16: Kept(LOSSES), 32: resolutions.base_of(size)})
+    run = Kept(LOSSES)
+    run.options = (('train_steps', 5),)
+    monkeypatch.setattr(resolutions, 'models_at', lambda size: {16: run, 32: resolutions.base_of(size)})
     t = resolutions.figure3(SMOKE, None)
     row = t.rows['32 pixels']
     assert close(row['base'].mean, 3.5) and close(row['DDPO, gain'].mean, 1.05) and close(row['VADER, gain'].mean, 5.05) and close(row['gap'].mean, 4.)
@@ -154,7 +156,7 @@ def test_figure3_gains_gaps_and_their_growth(monkeypatch):
     of = {c.of: c for c in t.claims}
     assert close(of['16 pixels: gap'].value.mean, 1.) and close(of['gap: at 32 pixels minus at 16'].value.mean, 3.) and close(of['gap in sd: at 32 pixels minus at 16'].value.mean, .75)
     assert {c.verdict for c in t.claims} == {'agrees'} and [p[:2] for p in t.curves['gap']] == [(16, t.rows['16 pixels']['gap'].mean), (32, row['gap'].mean)]
-    assert 'shape 25% (100%, 100%)' in t.notes[1] and 'from 0.500 to 0.250' in t.notes[1] and 'Its loss' not in t.notes[2] and 'VADER 0.003' in t.notes[0]
+    assert 'shape 25% (100%, 100%)' in t.notes[1] and 'from 0.500 to 0.250 (means over 2 updates at the beginning and at the end of 5)' in t.notes[1] and 'Its loss' not in t.notes[2] and 'VADER 0.003' in t.notes[0]
     found[32] = legs(3., 1., 1.5)
     assert {c.verdict for c in resolutions.figure3(SMOKE, None).claims[2:]} == {'does not'}
 

@@ -155,9 +155,11 @@ def accuracies(looked: dict, kind: str) -> dict:    # of `quality`; real, coded 
 def _learnt(run, folder):
     "A sentence about the fine-tuning; none for the model that had none"
     if isinstance(run, Train): return ""
-    log = run.read(folder)
-    return (f" Its loss went from {log[0]['loss']:.3f} to {log[-1]['loss']:.3f} (means over the first and the last "
-            f"{log[0]['step']} of {log[-1]['step']} updates).")
+    log, n = run.read(folder), dict(run.options)["train_steps"]
+    window = log[0]["step"]
+    last = [e for e in log if e["step"] % window == 0][-1]      # what is left over is a shorter window
+    return (f" Its loss went from {log[0]['loss']:.3f} to {last['loss']:.3f} (means over {window} updates at the "
+            f"beginning and at the end of {n}).")
 
 def _note(pixels, of, looked, learnt):
     "A resolution in words"
