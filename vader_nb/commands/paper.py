@@ -90,6 +90,7 @@ def _run(a, items, size, out, runs):
     say(f"{len(items)} items, {size.name}: {hours:.1f} hours of one core from nothing; {a.jobs} processes")
     do_all(runs, lambda: [r for i in items for r in i.runs(size, runs)], a.jobs, say)
 
+# %% ../../nbs/commands/paper.ipynb #d4bbc61b
 def _report(out, size, runs):
     "Report every item whose runs are there"
     from vader_nb.paper.report import items_named, summary, write_report
