@@ -78,7 +78,7 @@ def image_of(text: str):    # of `png_text`
 
 def draw_sheet(ax, name: str, text: str):
     "A sheet and its name"
-    ax.imshow(image_of(text))
+    ax.imshow(image_of(text), interpolation="nearest")
     ax.set_title(name, fontsize=9)
     ax.axis("off")
 
