@@ -41,7 +41,7 @@ class AlignOptions(Recipe):
                                            "by --savings")
     vram: str | None = option(None, "plan for this much, such as 16GB", "savings and memory", "what a GPU has free")
     tricks: str | None = option(None, "of memory: none, or names as vader_plan gives", "savings and memory", "planned")
-    out: str = option("out", "folder of the results; an interrupted run is continued", "output")
+    out: str = option("out", "folder of the results; an interrupted run goes on", "output")
     eval_batch_size: int | None = option(None, "videos at a time in evaluation", "output", "a micro-batch")
     diversity_seeds: int = option(6, "videos of each such prompt", "output")
     pictures: int = option(4, "held-out prompts drawn before and after, 0: none", "output")

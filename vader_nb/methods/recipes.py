@@ -41,7 +41,7 @@ class Recipe:
     test_prompts: str | None = option(None, "held-out prompts: a set or file", "prompts", "a part of --prompts")
     images: str | None = option(None, "pictures to continue: a folder, or a set", "prompts", "none")
     test_images: str | None = option(None, "held-out pictures", "prompts", "a part of --images")
-    method: str = option("vader", "vader; without a reward gradient: ddpo, dpo or nft", "training")
+    method: str = option("vader", "vader; without reward gradient: ddpo, dpo, nft", "training")
     method_options: str | None = option(None, 'of ddpo, dpo or nft, such as "clip=1e-3"', "training", "its own")
     train_steps: int = option(40, "optimiser updates of the LoRA", "training")
     batch_size: int = option(4, "videos in an update", "training")
