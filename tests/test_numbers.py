@@ -48,6 +48,13 @@ def test_results_that_are_read(said, project):
     (project/'nbs'/'results'/'run.json').write_text('{"accuracy": 0.62}')
     assert said('The accuracy fell to 62%.', code('read("run.json")')) == [] and said('The accuracy fell to 62%.', code('read("other.json")'))
 
+def test_a_folder_of_results_is_named_with_its_path(said, project):
+    "A word of the code that happens to be a folder's name reads nothing"
+    (project/'nbs'/'results'/'run'/'items').mkdir(parents=True)
+    (project/'nbs'/'results'/'run'/'items'/'one.json').write_text('{"accuracy": 0.62}')
+    fell = 'The accuracy fell to 62%.'
+    assert said(fell, code('read("../results/run/items")')) == [] and said(fell, code('found.items()')) and said(fell, code('run(found)'))
+
 def test_an_argument(said, project):
     (project/'nbs'/'exceptions.yml').write_text('numbers:\n  "core/show.ipynb: 62": a bound that follows from the rule of the game\n')
     assert said('The accuracy fell to 62%.') == []

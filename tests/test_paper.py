@@ -218,6 +218,8 @@ def test_every_item_and_again(tmp_path, toy, capsys):
     assert all(f'id="{n}"' in page for n in NAMES) and 'http' not in re.sub('base64,[^"]*', '', page) and 'says nothing about any method' in page
     before, said = files(tmp_path/'runs'), capsys.readouterr().out
     assert 'nothing is left' in said
+    kept = [line.split(' ', 2)[2] for line in (tmp_path/'log.txt').read_text().splitlines()]      # without date and time
+    assert kept == said.splitlines()
     gone = sorted((tmp_path/'runs'/'jobs').glob('judge-*'))[0]
     gone.unlink()
     lacking = {i.name for i in ITEMS.values() if gone in [r.file(tmp_path/'runs') for r in runs.in_order(i.runs(SMOKE, tmp_path/'runs'))]}
