@@ -185,6 +185,7 @@ def rows():
     'rewards.guards.compressibility_reward': (dict, dict(quality=count(1, 100))),
     'savings.rollout.Savings': (dict, dict(updates_per_rollout=count(1), draws=count(1), reuse=count(1), guidance_interval=others((1., 0.), (0, 2), 3, None, 'x', (0,), (math.nan, 1), ('a', 'b')), prefix=others(3, 'x', (3,), None))),
     'savings.planner.Device': (lambda: dict(vram=2**30), dict(vram=real(0, above=True), speed=real(0, above=True), bus=real(0, above=True), reserve=real(0))),
+    'savings.planner.card': (lambda: dict(name='t4', utilisation=.2), dict(name=worded('t4', 'l4', 'a6000', 'a100', 'h100'), utilisation=real(0, 1, above=True))),
     'savings.planner.dry_model': (lambda: dict(name='svd'), dict(name=worded('modelscope', 'videocrafter2', 'opensora', 'svd', 'wan'))),
     'savings.fitting.parse_bytes': (lambda: dict(text='8GB'), dict(text=TEXTS.filter(lambda t: not t.strip()[:1].isdecimal()) | others(0, -1, '0GB', 'GB', '8XB', 'nan', 'inf'))),
     'savings.fitting.trick_names': (lambda: dict(text='none'), dict(text=others('slice_decode', 'compiled,nothing', ['x'], 'no such trick', LONG))),
@@ -256,7 +257,7 @@ INSIDE = {
     'rewards.guards': 'grey_levels edge_strength edge_reward quantisation_tables dct_matrix jpeg_coefficients jpeg_kilobytes depth_steadiness depth_size depth_maps load_depth depth_reward',
     'rewards.load': 'load_reward reward_downloads', 'sampling': 'from_random_start sampler_settings Plan plan_sampling GradStep sample_latents seeded start_noise Rollout plain_rollout',
     'savings.fitting': 'StepShape step_shape float_latents Fit dry_step smaller_plan shrinking limit_of find_fit place fitted',
-    'savings.planner': 'full_size full_size_reward possible_tricks ladder seconds Plan fits make_plan advice',
+    'savings.planner': 'full_size full_size_reward possible_tricks ladder seconds Card Plan fits make_plan advice',
     'savings.rollout': 'encode_once guidance_at carry_over one_sided sample_thriftily renoise Kept ThriftyRollout rollout averaged rehearse attention_broadcast',
     'trainer': 'part_metrics FitState Callback', 'training': 'NotFinite hashed names_in plain model_facts', 'video': 'atomic_path shown_scale'}
 OTHER_MODULES = {

@@ -20,7 +20,8 @@ from vader_nb.models.load import MODELS
 from vader_nb.models.modelscope import DPMSolverMultistepScheduler, scheduler_class, tiny_random_modelscope
 from vader_nb.paper import published, scaling
 from vader_nb.paper.published import AESTHETIC, SCALED, Align, Draw, against, at_size, published_lines, trainings_of
-from vader_nb.paper.scaling import Work, card, cost_table, counted, published_text, store_work
+from vader_nb.paper.scaling import Work, cost_table, counted, published_text, store_work
+from vader_nb.savings.planner import card
 
 WORK = ROOT/'nbs'/'results'/'scaling'/'work.json'
 COMMANDS = dict(vader_align=(AlignOptions, align._preset), vader_sample=(SampleOptions, sample._preset), vader_eval=(EvalOptions, None), vader_plan=(PlanOptions, None))
