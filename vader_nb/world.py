@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIZE', 'FRAMES', 'COLOURS', 'BACKGROUNDS', 'SHAPES', 'MOTIONS', 'GEM', 'MAX_TOKENS', 'Segments', 'all_captions',
            'split_captions', 'parse_caption', 'shape_distance', 'motion_path', 'footage', 'render', 'make_tokenizer',
-           'segment', 'read_oracles', 'oracle_accuracy']
+           'segment', 'read_oracles', 'accuracies', 'oracle_accuracy']
 
 # %% ../nbs/core/world.ipynb #9cdbe46f
 import itertools, math, random
@@ -270,11 +270,17 @@ def read_oracles(frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
                 shape=_read_shape(seg.mask), motion=_read_motion(seg.mask), gem=_read_gem(frames, seg))
 
 # %% ../nbs/core/world.ipynb #0e71084c
+def accuracies(read: dict,          # of `read_oracles`
+               captions: list[str]  # that the videos should show
+              ) -> dict[str, float]:  # attribute -> share of videos
+    "How often each attribute that was read agrees with the caption"
+    parsed = [parse_caption(c) for c in captions]
+    return {k: sum(a == p[k] for a, p in zip(v, parsed))/len(parsed) for k, v in read.items()}
+
 def oracle_accuracy(frames: torch.Tensor,  # pixels (B, 8, 3, 32, 32) in [0, 1]
                     captions: list[str],   # the B captions that the videos should show
                    ) -> dict[str, float]:  # share of videos that agree with their caption, an attribute
     "How often each attribute of the video agrees with the caption"
     if len(captions) != len(frames):
         raise ValueError(f"{len(frames)} videos but {len(captions)} captions: give one each")
-    parsed = [parse_caption(c) for c in captions]
-    return {k: sum(a == p[k] for a, p in zip(v, parsed))/len(parsed) for k, v in read_oracles(frames).items()}
+    return accuracies(read_oracles(frames), captions)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RACERS', 'ADAPT_LR', 'ADAPT_BATCH', 'PER_UPDATE', 'GAPS', 'FIGURE3', 'adapted', 'model_of', 'models_at', 'quality',
-           'measured', 'raced', 'legs_at', 'gap', 'base_spread', 'gap_claims', 'accuracies', 'figure3_runs', 'figure3',
+           'measured', 'raced', 'legs_at', 'gap', 'base_spread', 'gap_claims', 'figure3_runs', 'figure3',
            'plot_resolutions']
 
 # %% ../../nbs/paper/resolutions.ipynb #6fbef01f
@@ -28,7 +28,7 @@ from ..sampling import sample_videos
 from ..tiny.t2v import Cycle, enlarged, reduced, save_tiny, train_unet
 from ..tiny.vae import psnr, reconstruct
 from ..video import contact_sheet
-from ..world import SIZE, parse_caption, read_oracles, render
+from ..world import SIZE, accuracies, read_oracles, render
 
 # %% ../../nbs/paper/resolutions.ipynb #c6ed4a90
 RACERS = "VADER", "DDPO"
@@ -146,11 +146,6 @@ def _row(of, looked):
     read = {f"read right, {k}": crossed_interval(_read_right(looked, k)) for k in ("real", "drawn")}
     return {"base": crossed_interval(base)} | gains | {k: crossed_interval(f(of)) for k, f in GAPS.items()} | read
 
-def accuracies(looked: dict, kind: str) -> dict:    # of `quality`; real, coded or drawn
-    "The share of videos that show an attribute as asked"
-    asked, seen = [parse_caption(p) for p in looked["prompts"]], looked["seen"][kind]
-    return {k: sum(v == a[k] for v, a in zip(values, asked))/len(asked) for k, values in seen.items()}
-
 # %% ../../nbs/paper/resolutions.ipynb #32cb6c5d
 def _learnt(run, folder):
     "A sentence about the fine-tuning; none for the model that had none"
@@ -163,7 +158,7 @@ def _learnt(run, folder):
 
 def _note(pixels, of, looked, learnt):
     "A resolution in words"
-    kinds = [accuracies(looked, k) for k in ("drawn", "real", "coded")]
+    kinds = [accuracies(looked["seen"][k], looked["prompts"]) for k in ("drawn", "real", "coded")]
     read = ", ".join(f"{k} {a:.0%} ({b:.0%}, {c:.0%})" for (k, a), b, c in zip(kinds[0].items(), *map(dict.values,
                                                                                                      kinds[1:])))
     return (f"{pixels} pixels: the base model's scores have a deviation of {base_spread(of):.2f}. Read right in its "
