@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import VideoMAEConfig, VideoMAEForVideoClassification
 
 from ..rewards.action import action_logits
-from .clip import spoil
+from .clip import pushed, spoil
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
 from ..pipeline import seeded
@@ -56,11 +56,7 @@ class MotionPool:
         return spoil(frames.flatten(0, 1), self.generator).unflatten(0, frames.shape[:2]), labels
 
 # %% ../../nbs/tiny/action.ipynb #314424c8
-def _confuse(model, frames, labels, generator, size=.04):
-    "Push every pixel by up to `size` in the direction that raises the loss"
-    x = frames.clone().requires_grad_()
-    push = torch.autograd.grad(F.cross_entropy(action_logits(model, x), labels), x)[0].sign()
-    return (frames + size*torch.rand(len(x), 1, 1, 1, 1, generator=generator)*push).clamp(0, 1)
+def _loss_on(model, frames, labels): return F.cross_entropy(action_logits(model, frames), labels)
 
 @torch.no_grad()
 def judge_action(model: VideoMAEForVideoClassification,  # a classifier of `MOTIONS`
@@ -90,8 +86,8 @@ def train_tiny_videomae(train_steps: int = 600,  # optimiser updates; the shippe
     held_out = MotionPool(test, other, n).refill().batch(n)
     def loss(step):
         frames, labels = pool.batch(batch_size)
-        if step >= calm*train_steps: frames = _confuse(model, frames, labels, g)
-        return F.cross_entropy(action_logits(model, frames), labels), {}
+        if step >= calm*train_steps: frames = pushed(frames, lambda x: _loss_on(model, x, labels), g, .04)
+        return _loss_on(model, frames, labels), {}
     log = teach(model, loss, Lessons(train_steps, lr, log_every=log_every, save_every=refill),
                 lambda: judge_action(model, *held_out), pool.refill,
                 also=dict(generator=g), checkpoint=checkpoint, desc="tiny VideoMAE")

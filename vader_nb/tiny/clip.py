@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['make_tiny_clip', 'refilm', 'spoil', 'Pool', 'clarity', 'clip_loss', 'reading_error', 'tiny_clip_loss', 'zero_shot',
-           'disturb', 'train_tiny_clip']
+           'pushed', 'disturb', 'train_tiny_clip']
 
 # %% ../../nbs/tiny/clip.ipynb #84007056
 import torch
@@ -149,6 +149,17 @@ def zero_shot(
     return dict(all=right.all(1).float().mean().item(), **dict(named), gem=gem.float().mean().item())
 
 # %% ../../nbs/tiny/clip.ipynb #e6cd86a2
+def pushed(frames: Tensor,                     # pixels (N, ..., 3, H, W) in [0, 1]
+           loss,                               # of frames such as these: a scalar
+           generator: torch.Generator | None,  # of the strengths
+           size: float,                        # largest change of a pixel; each of the N has a strength below it
+          ) -> Tensor:                         # as `frames`
+    "One step of every pixel in the direction that raises a loss"
+    x = frames.clone().requires_grad_()
+    direction = torch.autograd.grad(loss(x), x)[0].sign()
+    strength = size*torch.rand(len(x), *[1]*(x.ndim - 1), generator=generator)
+    return (frames + strength*direction).clamp(0, 1)
+
 def disturb(model: CLIPModel,                   # the network in training
             probe: nn.Linear,                   # reads clarity and haze from an embedding
             frames: Tensor,                     # pixels (N, 3, 32, 32) in [0, 1]
@@ -157,10 +168,7 @@ def disturb(model: CLIPModel,                   # the network in training
             size: float = .06,                  # largest change of a pixel; a frame's own is uniform below it
            ) -> Tensor:                         # pixels (N, 3, 32, 32) in [0, 1]
     "One step of every pixel in the direction that spoils the reading of the footage"
-    x = frames.clone().requires_grad_()
-    error = reading_error(probe, image_embeds(model, x), footage)
-    step = size*torch.rand(len(x), 1, 1, 1, generator=generator)*torch.autograd.grad(error, x)[0].sign()
-    return (frames + step).clamp(0, 1)
+    return pushed(frames, lambda x: reading_error(probe, image_embeds(model, x), footage), generator, size)
 
 # %% ../../nbs/tiny/clip.ipynb #be1b265b
 def train_tiny_clip(train_steps: int = 4000,           # optimiser updates; the shipped weights: 4000
@@ -175,7 +183,8 @@ def train_tiny_clip(train_steps: int = 4000,           # optimiser updates; the 
                    ) -> tuple[CLIPModel, list[dict]]:  # the trained CLIP and its log
     "Train the tiny CLIP; an interrupted run goes on from `checkpoint` exactly"
     model, tok, g = make_tiny_clip(seed), tiny_tokenizer(), torch.Generator().manual_seed(seed)
-    both, pool = nn.ModuleDict(dict(model=model, probe=nn.Linear(64, 2))), Pool(split_captions()[0], g, n_videos)
+    with seeded(seed): both = nn.ModuleDict(dict(model=model, probe=nn.Linear(64, 2)))
+    pool = Pool(split_captions()[0], g, n_videos)
     def loss(step):
         frames, texts, film = pool.batch(batch_size)
         if step >= calm*train_steps: frames = disturb(model, both["probe"], frames, film, g)

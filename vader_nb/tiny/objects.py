@@ -16,7 +16,7 @@ from transformers import YolosConfig, YolosForObjectDetection
 
 from ..rewards.clip import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, imagenet_normalise, load_clip
 from ..rewards.objects import probability_form
-from .clip import refilm, spoil
+from .clip import pushed, refilm, spoil
 from .teach import Lessons, teach
 from .vae import reconstruct, shipped_vae
 from ..pipeline import seeded
@@ -194,12 +194,6 @@ def _loss_on(model, frames, labels, boxes):
     out = model(imagenet_normalise(frames))
     return detection_loss(out.logits, out.pred_boxes, labels, boxes)
 
-def _confuse(model, frames, labels, boxes, generator, size=.04):
-    "Push every pixel by up to `size` in the direction that raises the loss"
-    x = frames.clone().requires_grad_()
-    push = torch.autograd.grad(_loss_on(model, x, labels, boxes)[0], x)[0].sign()
-    return (frames + size*torch.rand(len(x), 1, 1, 1, generator=generator)*push).clamp(0, 1)
-
 # %% ../../nbs/tiny/objects.ipynb #992a0346
 @torch.no_grad()
 def judge_detector(
@@ -235,7 +229,7 @@ def train_tiny_yolos(train_steps: int = 1200,  # optimiser updates; the shipped 
     held_out = ScenePool(test, other, num_frames).refill().batch(num_frames)
     def loss(step):
         frames, labels, boxes = pool.batch(batch_size)
-        if step >= calm*train_steps: frames = _confuse(model, frames, labels, boxes, g)
+        if step >= calm*train_steps: frames = pushed(frames, lambda x: _loss_on(model, x, labels, boxes)[0], g, .04)
         return _loss_on(model, frames, labels, boxes)
     lessons = Lessons(train_steps, lr, weight_decay=.02, log_every=log_every, save_every=refill)
     log = teach(model, loss, lessons, lambda: judge_detector(model, *held_out), pool.refill,

@@ -17,7 +17,7 @@ from transformers import CLIPModel
 from ..rewards.clip import load_clip, tiny_tokenizer
 from ..rewards.open_clip import openai_names
 from ..rewards.viclip import ViCLIP, prompt_embeds, video_embeds
-from .clip import clip_loss, refilm, spoil
+from .clip import clip_loss, pushed, refilm, spoil
 from .teach import Lessons, save_weights, teach
 from .vae import reconstruct, shipped_vae
 from ..world import FRAMES, SIZE, all_captions, parse_caption, render, split_captions
@@ -91,9 +91,7 @@ def disturb_videos(model: ViCLIP,                      # the network in training
                    size: float = .06,                  # largest change of a pixel; a video's own is uniform below it
                   ) -> Tensor:                         # pixels (N, 8, 3, 32, 32) in [0, 1]
     "One step of every pixel in the direction that makes the contrastive loss worse"
-    x = frames.clone().requires_grad_()
-    step = torch.autograd.grad(viclip_loss(model, x, texts.detach()), x)[0].sign()
-    return (frames + size*torch.rand(len(x), 1, 1, 1, 1, generator=generator)*step).clamp(0, 1)
+    return pushed(frames, lambda x: viclip_loss(model, x, texts.detach()), generator, size)
 
 # %% ../../nbs/tiny/viclip.ipynb #1fc15081
 @torch.no_grad()
