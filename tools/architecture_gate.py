@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, name_of, notebooks, read, source
+from tools.notebooks import ROOT, name_of, notebooks, read, report, source
 
 PACKAGE = 'vader_nb'
 # The floors of the house, from the ground up. `core` is the modules that stand directly in vader_nb.
@@ -174,7 +174,4 @@ CHECKS = [packages, paths, names]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
-if __name__ == '__main__':
-    found = faults()
-    print(*found, sep='\n')
-    sys.exit(bool(found))
+if __name__ == '__main__': report(faults())

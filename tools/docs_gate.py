@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, settings
+from tools.notebooks import ROOT, report, settings
 
 SILENT = ('pre', 'code', 'script', 'style', 'svg', 'math', 'textarea')  # what stands in these is no prose
 VOID = set('area base br col embed hr img input link meta source track wbr'.split())
@@ -76,7 +76,4 @@ def faults(folder, site=None):
     site, found = site or cfg['doc_host'] + cfg['doc_baseurl'], pages(folder)
     return [f for check in CHECKS for f in check(folder, found, site)] if found else [f'{folder}: no pages']
 
-if __name__ == '__main__':
-    bad = faults(sys.argv[1] if len(sys.argv) > 1 else ROOT/'_docs')
-    print(*bad, sep='\n')
-    sys.exit(bool(bad))
+if __name__ == '__main__': report(faults(sys.argv[1] if len(sys.argv) > 1 else ROOT/'_docs'))

@@ -41,6 +41,10 @@ def read(path): return json.loads(Path(path).read_text(encoding='utf-8'))
 def write(nb, path): Path(path).write_text(dumps(nb), encoding='utf-8')
 def dumps(nb): return json.dumps(nb, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
 def source(cell): return ''.join(cell['source'])
+def report(faults):
+    "Print what a gate has found and end, with status 1 if that is anything"
+    print(*faults, sep='\n')
+    sys.exit(bool(faults))
 
 
 # Which cells run: nbdev's rules

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.house_gate import _spare
-from tools.notebooks import ROOT, name_of, notebooks, read, source
+from tools.notebooks import ROOT, name_of, notebooks, read, report, source
 from tools.pages import NUMBERS
 from tools.site_gate import without_code
 
@@ -82,7 +82,4 @@ CHECKS = [measured]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
-if __name__ == '__main__':
-    found = faults()
-    print(*found, sep='\n')
-    sys.exit(bool(found))
+if __name__ == '__main__': report(faults())

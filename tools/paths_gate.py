@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tools.architecture_gate import cell_trees, door, imported, module_files, module_of, owner
 from tools.house_gate import _spare, exceptions
-from tools.notebooks import ROOT, name_of, notebooks, read, source
+from tools.notebooks import ROOT, name_of, notebooks, read, report, source
 from tools.pages import BOXES, about, book, paths, words
 
 
@@ -82,7 +82,4 @@ CHECKS = [known_chapters, explained, short_enough, exercised, headed]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
-if __name__ == '__main__':
-    found = faults()
-    print(*found, sep='\n')
-    sys.exit(bool(found))
+if __name__ == '__main__': report(faults())

@@ -6,7 +6,7 @@ import os, re, shutil, subprocess, sys, sysconfig, tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, name_of, notebooks, read, settings, stale
+from tools.notebooks import ROOT, name_of, notebooks, read, report, settings, stale
 
 MAX_NOTEBOOK, MAX_WEIGHTS = 1_000_000, 16_000_000  # bytes
 WEIGHTS = {'.safetensors', '.json', '.txt'}
@@ -103,7 +103,4 @@ CHECKS = [export, clean, sources, outputs, fresh, weights, versions]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
-if __name__ == '__main__':
-    found = faults()
-    print(*found, sep='\n')
-    sys.exit(bool(found))
+if __name__ == '__main__': report(faults())

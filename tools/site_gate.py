@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tools.notebooks import ROOT, directives, name_of, notebooks, read, settings, source
+from tools.notebooks import ROOT, directives, name_of, notebooks, read, report, settings, source
 
 # What the yml files may say: nested dicts of known keys, True for any value, a set for an enumeration
 NAV = dict(text=True, href=True, icon=True, menu=True, **{'aria-label': True})
@@ -275,7 +275,4 @@ CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, c
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
-if __name__ == '__main__':
-    found = faults()
-    print(*found, sep='\n')
-    sys.exit(bool(found))
+if __name__ == '__main__': report(faults())

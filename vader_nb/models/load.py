@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..downloads import NETWORK, TOKENIZER, Download, diffusers_files, plan_download
-from ..hub import HALF
+from ..hub import HALF, saved_class
 from ..names import resolve, unknown
 from ..pipeline import VideoPipeline
 
@@ -55,10 +55,7 @@ def _text_model(folder):
 
 def _from_folder(folder):
     "Name of the model in a folder, and the option that says where it is"
-    index = folder/"model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(f"{folder} has no model_index.json: is it a model that diffusers saved?")
-    found = json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+    found = saved_class(folder)
     if found not in FOLDERS: raise ValueError(
         f"{folder} is a {found}; a folder may hold a {' or a '.join(FOLDERS)}. "
         f"For another model give its name: {', '.join(MODELS)}")
