@@ -303,7 +303,7 @@ def test_an_error_and_a_lost_process(tmp_path):
 # Bad input
 
 @pytest.mark.parametrize('words, told', [
-    ('', '--all'), ('tabel1', "did you mean 'table1'"), ('table1 --all', 'not both'), ('--all --full', ' '), ('table1 --full', 'not both'), ('table1 --report', 'no whole item')])
+    ('', '--all'), ('tabel1', "did you mean 'table1'"), ('table1 --all', 'not both'), ('--all --full', ' '), ('table1 --full', 'not both'), ('table1 --report', 'no finished item')])
 def test_bad_input(words, told, tmp_path, capsys):
     if words == '--all --full': words = '--all --full --jobs 0'
     with pytest.raises(SystemExit) as e: run(tmp_path/'x', *words.split())

@@ -33,8 +33,9 @@ def _kind(annotation):
 
 def _help_of(f, default):
     "The sentence of an option, with its default"
-    default = f.metadata["none"] if default is None else default
+    if default is None or default == (): default = f.metadata["none"]
     told = {True: "on", False: "off"}.get(default, default) if f.type is bool else default
+    if isinstance(told, tuple): told = " ".join(told)
     return (f.metadata["help"] + (f" (default: {told})" if told != "" else "")).replace("%", "%%")
 
 _METAVAR = {int: "N", float: "X"}

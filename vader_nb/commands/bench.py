@@ -219,14 +219,14 @@ def race(out: str | Path,        # folder; finished legs in it are read, unfinis
 class BenchOptions:
     "Measure a step of align against its parts, and race ways of saving work on the tiny model: tables and JSON."
     out: str = option("bench", "folder for the results; an interrupted run in it is continued")
-    racers: str = option("official fast", "who races, of official, exact, fast, one-sided; official is in")
+    racers: str = option("official fast", "who races: official (always), exact, fast, one-sided")
     seeds: int = option(3, "trainings of each racer, with seeds 0, 1, ...")
     train_steps: int = option(60, "optimiser updates of each training by the official racer")
     budget: float = option(.5, "share of the official racer's time that the others get")
     batch_size: int = option(4, "videos in a batch")
-    reward: str = option("tiny-aesthetic + 15*tiny-clip", "what to climb, see vader_align")
+    reward: str = option("tiny-aesthetic + 15*tiny-clip", "what to train on, see vader_align")
     eval_test: int = option(24, "held-out prompts to evaluate on")
-    points: int = option(2, "evaluations of each official training; the others are evaluated twice as often")
+    points: int = option(2, "evaluations of each official training; the others have twice as many")
     diversity_prompts: int = option(3, "held-out prompts whose diversity is measured at the end")
     repeats: int = option(5, "rounds of the timings")
     num_inference_steps: int | None = option(None, "sampling steps T; the model's own if not given")
@@ -235,11 +235,11 @@ class BenchOptions:
     random_weights: bool = option(False, "needed with --recipe: full size, random weights, no download", "rehearsal")
     size: str | None = option(None, "pixels, height x width", "rehearsal", "the recipe's")
     num_frames: int | None = option(None, "frames of a video", "rehearsal", "the recipe's")
-    vram: str | None = option(None, "plan for this much memory", "rehearsal", "what a GPU has free")
-    tricks: str | None = option(None, "of memory: none, or names", "rehearsal", "planned")
+    vram: str | None = option(None, "memory to plan for, such as 16GB", "rehearsal", "what a GPU has free")
+    tricks: str | None = option(None, "memory tricks: none, or names", "rehearsal", "planned")
     dtype: str | None = option(None, "of frozen networks, see vader_align", "rehearsal", "the recipe's")
-    through_align: bool = option(False, "from files, by vader_align itself; removed at the end", "rehearsal")
-    miniature: bool = option(False, "the same classes at toy size: tries the command", "rehearsal")
+    through_align: bool = option(False, "write networks to files, run vader_align on them, remove them", "rehearsal")
+    miniature: bool = option(False, "the same classes at toy size, to try the command", "rehearsal")
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/bench.ipynb #b79322e1

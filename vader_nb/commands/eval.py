@@ -21,7 +21,7 @@ class EvalOptions:
     "Compare videos in pairs: two folders, or a model with and without a LoRA; table, plot and the extreme pairs."
     before: str | None = option(None, "folder of videos: mp4, gif, ..., or folders of pictures", "two folders")
     after: str | None = option(None, "folder with videos of the same names", "two folders")
-    lora: str | None = option(None, "a LoRA of any layout: folder, file or hub id: the model with it against without",
+    lora: str | None = option(None, "compare with and without this LoRA: folder, file or hub id, of any layout",
                               "a LoRA")
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved", "a LoRA")
     lora_scale: float = option(1., "strength of the LoRA", "a LoRA")
@@ -37,8 +37,8 @@ class EvalOptions:
     dtype: str = option("float32", "of the model: float32, float16 or bfloat16", "a LoRA")
     vbench_results: str | None = option(None, "two results files of VBench to compare", "VBench", nargs=2)
     vbench: bool = option(False, "also write the videos and the values as VBench has them", "VBench")
-    measures: str = option(("tiny",), "measures, sets (tiny, vbench, evalcrafter), rewards; list prints all with "
-                                      "what they cost", nargs="+")
+    measures: str = option(("tiny",), "measures, sets (tiny, vbench, evalcrafter), rewards; \"list\" prints all "
+                                      "with what they cost", nargs="+")
     weights: str | None = option(None, "folder with published networks; what is not there is downloaded")
     batch_size: int = option(8, "videos at a time; does not change the result")
     out: str = option("eval", "folder for the results; the same call again goes on where it stopped")

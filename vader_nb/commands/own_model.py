@@ -42,7 +42,8 @@ def rise(log: list,             # records of `fit`, at least 6
          key: str = "reward",   # a name in them
         ) -> tuple:             # how much higher the last third is than the first, and the standard error of that
     "Did it go up, and is that more than noise? ValueError for a log that is too short"
-    if len(log) < 6: raise ValueError(f"the log has {len(log)} updates: a rise is told from noise with 6 or more")
+    if len(log) < 6: raise ValueError(
+        f"the log has {len(log)} updates: give 6 or more, or a rise cannot be told from noise")
     n = len(log)//3
     first, last = [r[key] for r in log[:n]], [r[key] for r in log[-n:]]
     return fmean(last) - fmean(first), ((variance(first) + variance(last))/n)**.5

@@ -30,8 +30,8 @@ class PaperOptions:
     report: bool = option(False, "run nothing: report what is there")
     models: str = option("tiny", "tiny: compute; published: print what items would cost with the published models, "
                                  "and the commands, and run nothing", "models")
-    card: str | None = option(None, "a GPU, with --models published: a6000, a100 or h100", "models", none="a6000")
-    utilisation: float | None = option(None, "the share of its peak that is reached", "models", none="0.2")
+    card: str | None = option(None, "a GPU, with --models published: t4, l4, a6000, a100, h100", "models", none="a6000")
+    utilisation: float | None = option(None, "the share of the card's peak that is reached", "models", none="0.2")
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/paper.ipynb #a517bc42
@@ -96,7 +96,7 @@ def _report(out, size, runs):
     from vader_nb.paper.report import items_named, summary, write_report
     there = _there(items_named(), size, runs)
     if not any(i.runs(size, runs) for i in there): raise ValueError(
-        f"{out} has no whole item of this size yet: run the command without --report")
+        f"{out} has no finished item of this size yet: run the command without --report")
     found = {i: i.data(size, runs) for i in there}
     write_report(out, found, size)
     _keep(out, f"{summary(found)} In {out}: report.html, report.md, and a folder items with JSON, CSV and plots of "
@@ -112,7 +112,8 @@ def _counting(r):
 
 def _published(a):
     "Print what the items would cost with the published models, and the commands"
-    from vader_nb.paper.scaling import UTILISATION, card, published_text, scaled_named
+    from vader_nb.paper.scaling import UTILISATION, published_text, scaled_named
+    from vader_nb.savings.planner import card
     names, use = list(scaled_named(_names(a))), UTILISATION if a.utilisation is None else a.utilisation
     card(a.card or "a6000", use)
     _say(published_text(names, a.out, a.card or "a6000", use, _counting))

@@ -27,9 +27,9 @@ class SampleOptions:
     n: int | None = option(None, "how many prompts of the set or file; all if not given")
     per_prompt: int = option(1, "videos for each prompt, from different noise")
     out: str = option("samples", "folder for the videos and the contact sheet")
-    recipe: str | None = option(None, "an experiment that sets model, size and sampler; list: what there is")
+    recipe: str | None = option(None, "an experiment that sets model, size and sampler; \"list\" prints their names")
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved")
-    model_options: str | None = option(None, 'of its loader, such as "fps=16, sigma_min=0.1"')
+    model_options: str | None = option(None, 'options of its loader, such as "fps=16, sigma_min=0.1"')
     size: str | None = option(None, "pixels, height x width, such as 320x512; the model's own if not given")
     num_frames: int | None = option(None, "frames of a video; the model's own if not given")
     lora: str | None = option(None, "a LoRA of any layout: folder, file or hub id, such as the --out of vader_align")
@@ -41,7 +41,7 @@ class SampleOptions:
     batch_size: int = option(16, "videos at a time; does not change them")
     fps: float = option(8., "frames per second of the video files")
     dtype: str = option("float32", "of the networks: float32, float16 or bfloat16")
-    device: str = option("cpu", "cpu, cuda, cuda:1, mps; best: a GPU if there is one")
+    device: str = option("cpu", "cpu, cuda, cuda:1, mps; \"best\" takes a GPU if there is one")
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/sample.ipynb #4eb59d62
@@ -78,7 +78,7 @@ def _drawing(a, pipe, prompts):
     from vader_nb.methods.vader import try_prompts
     from vader_nb.sampling import sample_videos, sampler_settings
     if a.image and not hasattr(pipe, "encode_images"): raise ValueError(
-        f"{pipe.name} draws texts: give --prompt; pictures are continued by tiny-i2v, svd and svd-xt")
+        f"{pipe.name} draws from texts: give --prompt; pictures are continued by tiny-i2v, svd and svd-xt")
     if not a.image and hasattr(pipe, "encode_images"): raise ValueError(f"{pipe.name} continues pictures: give --image")
     settings = given(a, *SAMPLER)
     sampler_settings(pipe, **settings)

@@ -94,7 +94,7 @@ class NFT:
             f"max_advantage={self.max_advantage}: must be above 0")
         if not 0 <= self.anchor: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
         if not (0 <= self.hold <= 1 and self.rate >= 0): raise ValueError(
-            f"rate={self.rate}, hold={self.hold}: the old model keeps between 0 and 1 of itself")
+            f"rate={self.rate}, hold={self.hold}: hold is a share from 0 to 1, and rate at least 0")
 
 # %% ../../nbs/methods/nft.ipynb #b7ea2155
 class NFTLoss:

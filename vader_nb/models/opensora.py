@@ -192,7 +192,7 @@ def load_opensora(denoiser: str | Path = "hpcai-tech/OpenSora-STDiT-v3",  # hub 
     tokenizer, t5 = _load_t5(text_encoder, dtype, local_files_only)
     if t5.config.d_model != net.config.caption_channels: raise ValueError(
         f"{text_encoder} gives {t5.config.d_model} channels, the denoiser reads {net.config.caption_channels}: "
-        f"another text encoder")
+        f"is it the text encoder of another model?")
     defaults = dict(num_inference_steps=30, guidance_scale=7., eta=0.)
     pipe = OpenSoraPipeline("opensora", tokenizer, t5, net, video, scheduler, defaults, suffix=suffix,
                             lone_latents=lone_latents)

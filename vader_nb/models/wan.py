@@ -57,7 +57,7 @@ def wan_scheduler(cls=UniPCMultistepScheduler,  # the published one; or FlowMatc
     if cls is FlowMatchEulerDiscreteScheduler: options = dict(shift=flow_shift)
     elif cls is UniPCMultistepScheduler:
         options = dict(flow_shift=flow_shift, use_flow_sigmas=True, prediction_type="flow_prediction")
-    else: raise ValueError(f"{getattr(cls, '__name__', cls)} is no sampler for Wan: UniPCMultistepScheduler or "
+    else: raise ValueError(f"{getattr(cls, '__name__', cls)} is no sampler for Wan: give UniPCMultistepScheduler or "
                            f"FlowMatchEulerDiscreteScheduler")
     if not flow_shift > 0: raise ValueError(f"flow_shift={flow_shift}: must be above 0 (1 is no shift)")
     return cls.from_config(config or {}, **options)
@@ -70,8 +70,8 @@ def _check_video(num_frames, size, time, space):
         raise ValueError(f"num_frames={num_frames}: the VAE makes {time}k + 1 frames (1, {time + 1}, {2*time + 1}, "
                          f"...); nearest: {low} and {low + time}")
     if len(size) != 2 or any(s < space or s % space for s in size):
-        raise ValueError(f"size={tuple(size)}: height and width must be multiples of {space} (latents are an eighth, "
-                         f"patches two of them)")
+        raise ValueError(f"size={tuple(size)}: height and width must be multiples of {space}, the side of a "
+                         f"patch in pixels")
 
 def _check_parts(text_encoder, transformer, vae):
     "Refuse parts of other models"
@@ -81,8 +81,8 @@ def _check_parts(text_encoder, transformer, vae):
     if c.in_channels != v.z_dim: raise ValueError(f"the transformer reads {c.in_channels} channels, the VAE has "
                                                   f"{v.z_dim}: an image-to-video or another model")
     if text_encoder.config.d_model != c.text_dim: raise ValueError(
-        f"the text encoder gives {text_encoder.config.d_model} channels, the transformer reads {c.text_dim}: another "
-        f"text encoder")
+        f"the text encoder gives {text_encoder.config.d_model} channels, the transformer reads {c.text_dim}: is it the "
+        f"text encoder of another model?")
 
 # %% ../../nbs/models/wan.ipynb #331483de
 class WanVideo(Networks):

@@ -247,7 +247,7 @@ def check_worlds(pipe,                 # any pipeline
     right = [s.removeprefix("tiny-") if world == "published" else f"tiny-{s}" for s in wrong]
     what = {"tiny": "a published scorer in front of the toy"}.get(world, "a toy scorer in front of the full-size model")
     raise ValueError(f"{', '.join(map(repr, wrong))}: {what} {pipe.name!r}; "
-                     f"give {', '.join(map(repr, right))}, or allow it if this is what you want")
+                     f"give {', '.join(map(repr, right))}, or allow it with any_world=True (--any-world)")
 
 # %% ../../nbs/rewards/core.ipynb #1f5669cf
 def maximise(scores: Tensor,  # (B,) scores, higher is better

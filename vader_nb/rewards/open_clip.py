@@ -86,7 +86,7 @@ def infer_config(tensors: dict[str, Tensor],         # a CLIP in open_clip's nam
     if (conv[0], vocabulary[1]) == (1280, 1024): vision_heads, text_heads = vision_heads or 16, text_heads or 16
     if not (vision_heads and text_heads): raise ValueError(
         f"widths of {conv[0]} and {vocabulary[1]} are not ViT-H/14's, so give vision_heads= and text_heads=: "
-        "no shape tells them")
+        "the shapes of the weights do not say how many")
     vision, text = _tower(tensors, "visual.", vision_heads, hidden_act), _tower(tensors, "", text_heads, hidden_act)
     side = math.isqrt(places[0] - 1)
     vision |= dict(image_size=side*conv[-1], patch_size=conv[-1])
