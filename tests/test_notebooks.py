@@ -92,7 +92,8 @@ def test_tidy():
     assert tidy_text('x\n' * 500).count('\n') == MAX_LINES
     result = dict(output_type='execute_result', execution_count=None, metadata={}, data={'text/plain': ['1']})
     widget = dict(output_type='display_data', metadata={}, data={WIDGET: {}})
-    assert tidy([{**PRINTED, 'name': 'stderr'}, widget, {**result, 'execution_count': 3}]) == [result]
+    axes = dict(output_type='execute_result', metadata={}, data={'text/plain': ["<Axes: xlabel='step'>"]}, execution_count=4)
+    assert tidy([{**PRINTED, 'name': 'stderr'}, widget, axes, {**result, 'execution_count': 3}]) == [result]
 
 def test_a_fork_is_a_fresh_process(tmp_path):
     "What a notebook leaves behind is not there for the next one"

@@ -2,12 +2,12 @@
 import ast
 from types import SimpleNamespace
 import pytest
-from conftest import code, edit, edit_nb, markdown
+from conftest import PICTURE, code, edit, edit_nb, markdown
 from tools import page_gate, site_api
 from tools.notebooks import ROOT
 from tools.project_gate import _nbdev
 from tools.site_layout import WIDTH, narrow, said
-from tools.site_links import linkify
+from tools.site_links import cited, linkify
 from tools.site_procs import callout, commands, summary
 
 SETTINGS = 'settings.ini'
@@ -45,13 +45,16 @@ python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e ".[dev]"
 LONG = 'print(halve(number=1000000000000000, times=20), halve(number=1000000000000000, times=20), halve(number=1000000000000000))'
 REFUSED = 'test_fail(lambda: halve("a"))\ntest_fail(lambda: halve("b"))\ntest_fail(lambda: halve("c"))'
 
+SHOWN = '#| label: fig-clip\n#| fig-cap: "A clip"\n#| fig-alt: "A circle that moves"\nshow_video(x)'
+VIDEO = dict(output_type='display_data', metadata={}, data={'text/html': '<video controls></video>'})
+
 
 @pytest.fixture(scope='module')
 def chapter(template, tmp_path_factory):
     "The faultless project with a chapter that has everything"
     import shutil
     root = shutil.copytree(template, tmp_path_factory.mktemp('pages')/'project', symlinks=True)
-    cells = [code('import os'), markdown(PROSE), code(DEFINED), code(LONG), code(REFUSED)]
+    cells = [code('import os'), markdown(PROSE), code(DEFINED), code(LONG), code(REFUSED), markdown('> **Pitfall.** Do not.'), code('ax.plot([1, 2])', PICTURE), code(SHOWN, VIDEO)]
     edit_nb(root/'nbs'/'core'/'add.ipynb', lambda nb: nb['cells'].extend(cells))
     _nbdev('nbdev_export', root)
     return root
@@ -75,6 +78,9 @@ def test_faultless(book): assert not any(found := page_gate.faults(book).values(
     ('raw_links', 'nbs/core/add.ipynb', '[`add`](show.ipynb)', '[see [`add`](show.ipynb) there](show.ipynb)', ['a link inside a link']),
     ('private_links', 'nbs/core/add.ipynb', '[`add`](show.ipynb)', '[`_private`](show.ipynb)', ['a link from the private name _private']),
     ('twice', 'nbs/core/add.ipynb', '## Halves of numbers', '<b id=\\"halve\\"></b>', ['two places called halve']),
+    ('quotations', SETTINGS, 'tools.site_procs:callout ', '', ['no callout: > **Pitfall']),
+    ('light_plots', SETTINGS, 'tools.site_procs:plots ', '', ['a plot that stays light']),
+    ('silent_videos', SETTINGS, 'tools.site_procs:described ', '', ['a video without a text']),
     ('page_heads', 'nbs/core/add.ipynb', 'colab-badge', 'badge', ['the page shows no badge'])])
 def test_fault(book, check, file, old, new, faults):
     edit(book/file, old, new)
@@ -85,7 +91,8 @@ def test_fault(book, check, file, old, new, faults):
 # Links
 
 def _named(name, notebook, module='m'): return SimpleNamespace(name=name, notebook=notebook, module=module, anchor=name.lower())
-INDEX = {'add': [_named('add', 'core/add.ipynb')], 'step': [_named('step', 'a/one.ipynb', 'one'), _named('step', 'a/two.ipynb', 'two')]}
+INDEX = {'add': [_named('add', 'core/add.ipynb')], 'step': [_named('step', 'a/one.ipynb', 'one'), _named('step', 'a/two.ipynb', 'two')], 'align': [_named('align', 'methods/vader.ipynb')],
+         'vader_align': [_named('vader_align', 'commands/align.ipynb')]}
 
 @pytest.mark.parametrize('text, linked', [
     ('use `add` here', 'use [`add`](../core/add.ipynb#add) here'),
@@ -94,7 +101,14 @@ INDEX = {'add': [_named('add', 'core/add.ipynb')], 'step': [_named('step', 'a/on
     ('(`add`)', '([`add`](../core/add.ipynb#add))'),
     *((same, same) for same in ('[the `add` of it](x.ipynb)', '[`add`](x.ipynb)', '![`add`](x.png)', '``add``', '`add it`', '`_add`', '`step`', '## The `add`', '<b title="`add`">', '<!-- `add` -->',
                                 '```\n`add`\n```', 'so\n\n    `add`', '$`add`$', '[a link with [brackets] and `add`](x.ipynb)', '[two\nlines, `add`](x.ipynb)'))])
-def test_links(text, linked): assert linkify(text, 'rewards/x.ipynb', INDEX) == linked
+def test_links(text, linked): assert linkify(text, 'rewards/x.ipynb', INDEX, near={'core/add.ipynb'}) == linked
+
+def test_a_name_of_a_chapter_that_has_nothing_to_do_with_the_page():
+    "`queries`, a column of the log, is not the function `queries` of a chapter on the paper"
+    assert linkify('`add`', 'rewards/x.ipynb', INDEX) == '`add`'
+    assert linkify('`add`', 'rewards/x.ipynb', INDEX, {('m', 'add')}) == '[`add`](../core/add.ipynb#add)'
+    assert linkify('`align` and `vader_align`', 'rewards/x.ipynb', INDEX) == '[`align`](../methods/vader.ipynb#align) and [`vader_align`](../commands/align.ipynb#vader_align)'
+    assert cited('[one](../core/add.ipynb#part), [two](y.ipynb), [out](https://a.org/z.ipynb), `add`', 'rewards/x.ipynb') == {'core/add.ipynb', 'rewards/y.ipynb'}
 
 def test_which_of_two():
     assert linkify('`step`', 'a/two.ipynb', INDEX) == '[`step`](#step)'
@@ -155,5 +169,7 @@ def test_callout():
     callout(cell)
     assert cell.source == 'Text.\n\n::: {.callout-warning title="Pitfall"}\nDo not\ndo it.\n:::\n\n> A quotation.'
 
-@pytest.mark.parametrize('text, under', [('import os\nfrom sys import path', 'Imports'), (REFUSED, 'Tests (3)'), ('test_fail(f)', None), ('x = 1', None), ('import os\nx = os.sep\nprint(x)', None)])
+@pytest.mark.parametrize('text, under', [('import os\nfrom sys import path', 'Imports'), (REFUSED, 'Tests (3)'), ('test_fail(f)', None), ('x = 1', None), ('import os\nx = os.sep\nprint(x)', None),
+                                         ('import os, sys\nfrom sys import path\nx = os.sep', 'Imports'), ('import os\nfrom sys import path\nfor p in path: print(p)', None),
+                                         ('import os\nimport sys\nfrom sys import path\nsys.setrecursionlimit(9)', 'Imports'), ('import os\nimport sys\nimport ast\ndef f(x):\n    y = x\n    return y', None)])
 def test_folds(text, under): assert summary(ast.parse(text)) == under

@@ -45,6 +45,8 @@ def test_faultless(project, check): assert check(project) == []
     ('needed', YML, 'text: Reference', 'text: API', 'navbar'),
     ('needed', 'nbs/footer.yml', '    right:', '    background:', 'the paper'),
     ('needed', 'nbs/footer.yml', 'LICENSE', 'README.md', 'version and licence'),
+    ('needed', 'nbs/footer.yml', '    center:', '    background:', 'how to cite'),
+    ('needed', YML, '  image-alt:', '  description:', 'what that picture shows'),
     ('config_keys', YML, '    toc: true', '    toc: true\n    keep-md: true', "unknown key 'keep-md'"),
     ('config_keys', YML, 'format:', 'format:\n  commonmark: default', "unknown key 'commonmark'"),
     ('config_targets', YML, 'favicon: favicon.svg', 'favicon: icon.svg', "no file 'icon.svg'"),
@@ -53,6 +55,11 @@ def test_faultless(project, check): assert check(project) == []
     ('styles', 'nbs/styles.css', '.math.display,', '', 'math'),
     ('styles', 'nbs/styles.css', 'main table {', 'table {', 'main table'),
     ('styles', 'nbs/styles.css', '.quarto-dark .plot img', '.quarto-dark .plots img', 'plot'),
+    ('styles', 'nbs/styles.css', 'main table:has(th:nth-child(9)) {', 'main table:has(th:nth-child(19)) {', 'nth-child'),
+    ('formulas', SHOW, '[adding]', '$\\\\\\\\bar d$ [adding]', 'a doubled backslash in a formula'),
+    ('workflow', '.github/workflows/docs.yml', 'tools/site_gate.py', 'tools/gate.py', 'no python tools/site_gate.py'),
+    ('workflow', '.github/workflows/docs.yml', 'tools/page_gate.py', 'tools/gate.py', 'no python tools/page_gate.py'),
+    ('workflow', '.github/workflows/docs.yml', 'docs_gate.py _proc/_docs', 'docs_gate.py', 'no python tools/docs_gate.py _proc/_docs'),
     ('part_names', SHOW, '# A notebook', '# Foundations', 'core/show.ipynb: named as its part, Foundations'),
     ('hidden_outputs', SHOW, '#| label: fig-one', '#| hide\\n", "#| label: fig-one', 'write #| echo: false'),
     ('pictures', SHOW, '#| fig-alt: \\"A line\\"', '#', 'a picture without #| fig-alt:'),
@@ -75,6 +82,19 @@ def test_fault(project, check, file, old, new, fault):
     edit(project/file, old, new)
     found = getattr(site_gate, check)(project)
     assert len(found) == 1 and fault in found[0], found
+
+def test_object_of_python(project):
+    def show(nb): nb['cells'][-1]['outputs'] = [dict(output_type='display_data', metadata={}, data={'text/plain': ["<Axes: xlabel='step'>"]})]
+    edit_nb(project/SHOW, show)
+    assert site_gate.objects(project) == ["core/show.ipynb: cell 6 shows <Axes: xlabel='step'>: end it with a semicolon"]
+
+def test_order_of_the_workflow(project):
+    "A gate that reads the rendered pages after they were published is of no use"
+    flow = project/'.github/workflows/docs.yml'
+    lines = flow.read_text().splitlines()
+    gate = next(l for l in lines if 'docs_gate' in l)
+    flow.write_text('\n'.join([l for l in lines if l != gate] + [gate]))
+    assert site_gate.workflow(project) == ['docs.yml: upload-pages-artifact comes before python tools/docs_gate.py _proc/_docs']
 
 @pytest.mark.parametrize('text, fault', [('::: {.panel}\nopen', 'is not closed'),
                                          ('text\n\n:::', 'closes what is not open')])

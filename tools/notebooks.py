@@ -136,10 +136,10 @@ def tidy_text(text):
     return text
 
 def tidy(outputs):
-    "Outputs to store: no stderr, widget views or execution counts; texts made independent of this machine"
+    "Outputs to store: no stderr, widget views, axes of a plot or execution counts; texts made independent of this machine"
     res = []
     for o in json.loads(json.dumps(outputs)):
-        if o.get('name') == 'stderr' or WIDGET in o.get('data', {}): continue
+        if o.get('name') == 'stderr' or WIDGET in o.get('data', {}) or ''.join(o.get('data', {}).get('text/plain', '')).startswith('<Axes'): continue
         if 'execution_count' in o: o['execution_count'] = None
         if 'image/png' in o.get('data', {}): o['data'].pop('image/jpeg', None)  # the same picture twice
         if 'text' in o: o['text'] = tidy_text(''.join(o['text'])).splitlines(True)

@@ -12,7 +12,7 @@ from tools.notebooks import ROOT, name_of, notebooks, source
 from tools.site_api import index
 from tools.site_gate import links_in, slugs, without_code
 from tools.site_layout import WIDTH, narrow
-from tools.site_procs import summary, tree
+from tools.site_procs import CALLOUT, PHOTO, PLOT, summary, tree
 
 ID = re.compile(r'\sid="([^"]+)"|\{#([\w.-]+)')
 
@@ -96,7 +96,21 @@ def page_heads(pages, root):
         if 'colab-badge.svg' not in _markdown(cells): faults.append(f'{name}: the page shows no badge')
     return faults
 
-CHECKS = [dead_links, raw_links, private_links, definitions, twice, wide_code, unfolded, page_heads]
+def quotations(pages, root):
+    "Pitfalls and notes are callouts, and no quotations"
+    return [f'{name}: no callout: {b[:40]}' for name, cells in pages.items() for b in re.split(r'\n{2,}', _markdown(cells)) if CALLOUT.match(b)]
+
+def light_plots(pages, root):
+    "Plots are marked, so that the dark theme can turn them"
+    return [f'{name}: a plot that stays light in the dark: {_code(c)[:40]!r}' for name, cells in pages.items() for c in cells if c['cell_type'] == 'code'
+            and any('image/png' in o.get('data', {}) for o in c['outputs']) and PLOT.search(source(c)) and not PHOTO.search(source(c)) and not re.search(r'^#\| *classes: plot', source(c), re.M)]
+
+def silent_videos(pages, root):
+    "A video says what it shows"
+    return [f'{name}: a video without a text for those who cannot see it' for name, cells in pages.items() for c in cells for o in c['outputs']
+            if re.search('<video(?![^>]*aria-label="[^"])', ''.join(o.get('data', {}).get('text/html', '')))]
+
+CHECKS = [dead_links, raw_links, private_links, definitions, twice, wide_code, unfolded, page_heads, quotations, light_plots, silent_videos]
 
 def faults(root=ROOT):
     "The faults of a project's pages, found in a process of its own, since nbdev reads its settings once"

@@ -126,10 +126,11 @@ def needed(root):
 def _merged(a, b): return {k: _merged(a[k], b[k]) if isinstance(a.get(k), dict) and isinstance(b.get(k), dict) else b.get(k, a.get(k)) for k in {**a, **b}}
 
 # What the stylesheet has to say: (selector, declarations)
-RULES = [(r'pre\.sourceCode', r'font-size: \.8rem'), (r'\.math\.display', 'overflow-x: auto'), ('main table', 'overflow-x: auto'), (r'\.quarto-dark \.plot img', 'filter:')]
+RULES = [(r'pre\.sourceCode', r'font-size: \.8rem'), (r'\.math\.display', 'overflow-x: auto'), ('main table', 'overflow-x: auto'), (r'\.quarto-dark \.plot img', 'filter:'),
+         (r'main table:has\(th:nth-child\(9\)\)', r'font-size: \.68em')]
 
 def styles(root):
-    "Code is small enough, formulas and tables scroll by themselves on a phone, plots suit the dark theme"
+    "Code is small enough, formulas and tables scroll by themselves on a phone, wide tables are set smaller, plots suit the dark theme"
     css = re.sub(r'/\*.*?\*/', '', (Path(root)/'nbs'/'styles.css').read_text(encoding='utf-8'), flags=re.S)
     blocks = re.findall(r'([^{}]+)\{([^{}]*)\}', css)
     return [f'styles.css: no {says!r} for {what!r}' for what, says in RULES
@@ -174,6 +175,14 @@ def readme_safe(root):
     faults = [f'{flow.name}: {m} writes README.md' for m in re.findall(r'nbdev_(?:docs|readme|prepare)', flow.read_text(encoding='utf-8'))]
     name = settings(root).get('readme_nb', 'index.ipynb')
     return faults + [f'settings.ini: readme_nb = {name}: nbdev_docs would write README.md from it'] * (Path(root)/'nbs'/name).is_file()
+
+def workflow(root):
+    "The docs workflow runs a gate on the notebooks, one on the pages, and one on what Quarto made of them, before it publishes"
+    text = (Path(root)/'.github'/'workflows'/'docs.yml').read_text(encoding='utf-8')
+    order = ['python tools/site_gate.py', 'python tools/page_gate.py', 'quarto render _proc', 'python tools/docs_gate.py _proc/_docs', 'upload-pages-artifact']
+    places = [text.find(w) for w in order]
+    missing = [f'docs.yml: no {w}' for w, at in zip(order, places) if at < 0]
+    return missing or [f'docs.yml: {b} comes before {a}' for (a, x), (b, y) in zip(zip(order, places), zip(order[1:], places[1:])) if y < x]
 
 def _slugs(nb):
     "The anchors of a notebook's headings and its explicit identifiers; the title, which the site takes out of the first cell, has none"
@@ -231,6 +240,19 @@ def divs(root):
         if depth: faults.append(f'{name_of(p, root)}: a ::: div ' + ('is not closed' if depth > 0 else 'closes what is not open'))
     return faults
 
+FORMULA = re.compile(r'\$\$.*?\$\$|(?<![\\$])\$(?!\s)[^$\n]+?\$', re.S)
+
+def formulas(root):
+    "No command in a formula has its backslash doubled: it would be a new line and a word"
+    return [f'{name_of(p, root)}: a doubled backslash in a formula: {m[0]}' for p, nb in _nbs(root)
+            for f in FORMULA.findall(prose(nb)) for m in re.finditer(r'\\\\[a-zA-Z]{2,}', f)]
+
+def objects(root):
+    "No cell shows an object of Python's as `<Axes ...>` or `<... at 0x...>`"
+    def said(o): return ''.join(o['data']['text/plain']) if set(o.get('data', {})) == {'text/plain'} else ''
+    return [f'{name_of(p, root)}: cell {i} shows {t[:40]}: end it with a semicolon' for p, nb in _nbs(root) for i, c in enumerate(nb['cells'])
+            for o in c.get('outputs', []) if re.match(r'[\[(]?<', t := said(o))]
+
 def cell_options(root):
     "Every `#|` option is nbdev's, Quarto's or a test flag"
     known, faults = OPTIONS | set(settings(root)['tst_flags'].split()), []
@@ -271,7 +293,7 @@ def page_names(root):
         pages.setdefault((name.parent/re.sub(r'^\d+[a-zA-Z]?_', '', name.stem)).as_posix(), []).append(name.as_posix())
     return [f'{page}.html: made by {" and ".join(names)}' for page, names in pages.items() if len(names) > 1]
 
-CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, labels, readme_safe]
+CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, labels, readme_safe, formulas, objects, workflow]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 

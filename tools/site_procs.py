@@ -14,7 +14,7 @@ from nbdev.process import Processor
 from tools.site_gate import slugs
 from tools.site_api import index, public, signature, title
 from tools.site_layout import WIDTH, narrow
-from tools.site_links import linkify
+from tools.site_links import cited, linkify
 
 CHECKED = re.compile(r'test_\w+$|close$|refuses?$')
 CALLOUT = re.compile(r'\A> \*\*(Pitfall|Note|Tip|Warning)[.:]?\*\*[:.]? *(?:\n> ?)*', re.S)
@@ -43,7 +43,9 @@ def default_exp_(cell, *args):
     "Leave out the cell that names the module"
     del cell['source']
 
-def _imports(nodes): return sum(isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes)
+def _lines(nodes): return sum(n.end_lineno - n.lineno + 1 for n in nodes)
+
+def _imports(nodes): return [n for n in nodes if isinstance(n, (ast.Import, ast.ImportFrom))]
 
 def _refusals(t): return sum(isinstance(n, ast.Call) and getattr(n.func, 'id', '') in ('test_fail', 'ExceptionExpected') for n in ast.walk(t))
 
@@ -54,7 +56,8 @@ def _checks(t):
 def summary(t):
     "What a cell is folded under: its imports, or a run of tests that refuse bad input; None for what the reader should see"
     if t is None or not t.body: return None
-    if _imports(t.body) >= .6*len(t.body): return 'Imports'
+    imports, rest = _imports(t.body), [n for n in t.body if not isinstance(n, (ast.Import, ast.ImportFrom, ast.Assign))]
+    if _lines(imports) >= .6*_lines(t.body) and (len(imports) > 2 or not rest): return 'Imports'
     if _refusals(t) >= 3 and _refusals(t) >= .4*len(t.body): return f'Tests ({_checks(t)})'
     return None
 
@@ -106,8 +109,9 @@ class names(Processor):
         self.own = {n: d for n, ds in self.index.items() for d in ds if d.notebook == page}
         self.nb.cells = [new for c in self.nb.cells for new in self.with_names(c)]
         imported = {(n.module, a.name) for c in self.nb.cells for n in ast.walk(tree(c) or ast.Module([], [])) if isinstance(n, ast.ImportFrom) for a in n.names}
+        near = cited('\n'.join(c.source for c in self.nb.cells if c.cell_type == 'markdown'), page)
         for c in self.nb.cells:
-            if c.cell_type == 'markdown': c.source = linkify(c.source, page, self.index, imported)
+            if c.cell_type == 'markdown': c.source = linkify(c.source, page, self.index, imported, near)
 
     def with_names(self, cell):
         "The cell, with what belongs before and after it"
