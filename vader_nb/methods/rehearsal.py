@@ -7,7 +7,7 @@ __all__ = ['MINIATURES', 'CAPTION', 'Words', 'default_dtype', 'random_pipeline',
            'dry_pipeline', 'plan_text', 'report', 'Measure', 'rehearse', 'rehearsal_text']
 
 # %% ../../nbs/methods/rehearsal.ipynb #3a507acb
-import json, time
+import json, os, time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace as changed
 from inspect import signature
@@ -160,6 +160,13 @@ def _part_times(pipe, reward):
     clock = dict(_synchronized=time.process_time) if _one_thread(pipe) else {}
     with replaced(memory, **clock), step_times(pipe, reward) as seconds: yield seconds
 
+# %% ../../nbs/methods/rehearsal.ipynb #57669c1e
+def _machine(device):
+    "What does the work: a GPU by its name, or the cores, their vector instructions and how many of them torch uses"
+    if device.type == "cuda": return torch.cuda.get_device_name(device)
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{os.cpu_count()} cores, {vectors}, threads: {torch.get_num_threads()}"
+
 # %% ../../nbs/methods/rehearsal.ipynb #fff13600
 def report(pipe,      # inside `fitted`
            dry,       # the step without numbers, made before
@@ -170,8 +177,8 @@ def report(pipe,      # inside `fitted`
     told, nets = estimate(dry, pipe.fit.tricks, *pipe.fit.args), pipe.networks.items()
     clock = "processor" if _one_thread(pipe) else "wall"
     return dict(seconds={k: v/updates for k, v in seconds.items()}, memory=vars(memory), predicted=vars(told), log=log,
-                clock=clock, tricks=list(pipe.fit.tricks), device=str(pipe.device), frames=pipe.num_frames,
-                latents=list(pipe.latent_shape), T=pipe.fit.args[2],
+                clock=clock, tricks=list(pipe.fit.tricks), device=str(pipe.device), machine=_machine(pipe.device),
+                frames=pipe.num_frames, latents=list(pipe.latent_shape), T=pipe.fit.args[2],
                 billions={k: sum(p.numel() for p in n.parameters())/1e9 for k, n in nets})
 
 # %% ../../nbs/methods/rehearsal.ipynb #d1410288
@@ -242,6 +249,6 @@ def rehearsal_text(found: dict) -> str:    # found: of `rehearse`
              *((k, f"{s:.2f}", f"{s/total:.0%}") for k, s in found["seconds"].items()), ("in all", f"{total:.2f}", "")]
     nets = ", ".join(f"{k} {n:.3f}" for k, n in found["billions"].items())
     head = (f"{found['recipe']}: {found['frames']} frames, latents {found['latents']}, T={found['T']}, "
-            f"{found['dtype']} on {found['device']}\n"
+            f"{found['dtype']} on {found['device']} ({found['machine']})\n"
             f"billions of weights: {nets}\ntricks: {', '.join(found['tricks']) or 'none'}")
     return "\n".join((head, _rows(times), _rows(_memory_rows(found["memory"], found["predicted"]))))
