@@ -127,14 +127,16 @@ def _alone(folder):
 # %% ../nbs/core/console.ipynb #2f3db416
 @contextmanager
 def out_folder(path: str):  # folder to write into, made if absent
-    "Yield the folder; if the block fails and the folder is new and holds no file, it is removed again"
+    "Yield the folder; if the block fails and the folder is new and holds no file, it goes again, with its new parents"
     from vader_nb.video import check_out_dir
-    new = not Path(path).exists()
+    new = [p for p in (Path(path), *Path(path).parents) if not p.exists()]
     try:
         with _alone(check_out_dir(path)) as folder: yield folder
     except BaseException:
         if new and not any(p.is_file() for p in Path(path).rglob("*")):
-            for p in sorted([*Path(path).rglob("*"), Path(path)], reverse=True): p.rmdir()
+            for p in sorted(Path(path).rglob("*"), reverse=True): p.rmdir()
+            for p in new:
+                if p.is_dir() and not any(p.iterdir()): p.rmdir()
         raise
 
 # %% ../nbs/core/console.ipynb #b4d3aa8b
