@@ -69,6 +69,7 @@ def test_faultless(project, check): assert check(project) == []
     ('pictures', SHOW, 'label: fig-one', 'label: one', 'does not begin with fig-'),
     ('pictures', SHOW, '[adding]', '![](x.png) [adding]', 'without alt text: ![](x.png)'),
     ('pictures', SHOW, '[adding]', '<img src=\\"x.png\\"> [adding]', 'without alt text: <img'),
+    ('same_alts', SHOW, '#| slow', '#| slow\\n", "#| fig-alt: \\"A line\\"', "two pictures described as 'A line'"),
     ('labels', SHOW, '#| slow', '#| slow\\n", "#| label: fig-one', 'two cells labelled fig-one'),
     ('readme_safe', '.github/workflows/docs.yml', 'nbdev_proc_nbs', 'nbdev_docs', 'nbdev_docs writes README.md'),
     ('readme_safe', 'settings.ini', 'none.ipynb', 'index.ipynb', 'would write README.md'),

@@ -164,6 +164,11 @@ def pictures(root):
         faults += [f'{name_of(p, root)}: a picture without alt text: {m}' for m in re.findall(r'!\[\]\([^)]*\)|<img(?![^>]*\balt="[^"])[^>]*>', prose(nb))]
     return faults
 
+def same_alts(root):
+    "No two pictures of a chapter are described in the same words: one of them is not described"
+    found = {p: re.findall(r'^#\| *fig-alt: *"(.*)"', '\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'code'), re.M) for p, nb in _nbs(root)}
+    return [f'{name_of(p, root)}: two pictures described as {a[:60]!r}' for p, alts in found.items() for a in dict.fromkeys(alts) if alts.count(a) > 1]
+
 def labels(root):
     "No label stands twice in a notebook"
     found = {p: re.findall(r'^#\| *label: *(\S+)', '\n'.join(source(c) for c in nb['cells'] if c['cell_type'] == 'code'), re.M) for p, nb in _nbs(root)}
@@ -293,7 +298,7 @@ def page_names(root):
         pages.setdefault((name.parent/re.sub(r'^\d+[a-zA-Z]?_', '', name.stem)).as_posix(), []).append(name.as_posix())
     return [f'{page}.html: made by {" and ".join(names)}' for page, names in pages.items() if len(names) > 1]
 
-CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, labels, readme_safe, formulas, objects, workflow]
+CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, same_alts, labels, readme_safe, formulas, objects, workflow]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 
