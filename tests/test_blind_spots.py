@@ -404,6 +404,19 @@ def test_console_words_and_folders(tmp_path):
     assert tmp_path.is_dir()
 
 
+def test_shared_one_process_asks_nobody(monkeypatch):
+    from vader_nb import shared
+    monkeypatch.setattr(shared, 'make_accelerator', lambda *a: pytest.fail('a single process has nobody to share with'))
+    with shared.sharing('cpu'): assert shared.shared_out(str, [1, 2]) == ['1', '2'] and shared.from_main(3) == 3
+
+def test_explore_rows_and_size_of_the_still():
+    from PIL import Image
+    from vader_nb.explore import Explore
+    draw = lambda down, along: Image.new('RGB', (200, 20))
+    once, twice = (Explore(draw, scale, down=(1, 2), along=(1, 2, 3)).still() for scale in (1., 2.))
+    assert 600 <= once.width < 700 and 1200 <= twice.width < 1300 and once.height < 120
+
+
 # Memory and time
 
 def test_savings_rollout_what_is_evaluated_and_how():
@@ -596,6 +609,11 @@ def test_savings_planner_fits_and_seconds():
     assert '--size 128x256' in _smaller((320, 512), 12, 1, 1, 1, True)
     with pytest.raises(ValueError, match='multiples of 8'): full_size('modelscope', (250, 256))
 
+def test_savings_planner_cards_as_their_maker_says():
+    from vader_nb.savings.planner import CARDS, Device, card
+    assert {n: (c.peak/1e12, c.memory) for n, c in CARDS.items()} == dict(t4=(65, 16), l4=(121, 24), a6000=(154.8, 48), a100=(312, 80), h100=(989.5, 80))
+    assert card('t4', .2) == Device(16*2**30, 13e12)
+
 def test_savings_planner_the_fastest_set_that_fits_is_chosen():
     from vader_nb.savings.footprint import Part
     from vader_nb.savings.planner import Device, make_plan
@@ -719,6 +737,34 @@ def test_methods_long_video_curves_and_columns():
     assert consistency(ramp, captions, flat, flat)['motion smoothness'] == pytest.approx(1, abs=1e-5)
 
 
+def test_methods_policy_closed_forms():
+    from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
+    from vader_nb.methods.policy import sde_step, transition
+    x, v = torch.full((1, 2), 2.), torch.zeros(1, 2)
+    assert sde_step(v, x, .8, .6, .5).std.item() == pytest.approx(.5*(.8/.2*.2)**.5)
+    assert sde_step(v, x, 1., .8, .5, sigma_max=.9).std.item() == pytest.approx(.5*(1/.1*.2)**.5)
+    for scheduler, usual in ((DDIMScheduler(), 1.), (FlowMatchEulerDiscreteScheduler(), .7)):
+        scheduler.set_timesteps(4)
+        own, other, asked = (transition(scheduler, v, scheduler.timesteps[1], x, level).std for level in (usual, .5, None))
+        assert own == asked > other > 0, scheduler
+
+def test_methods_scores_memory_and_old_weights():
+    from vader_nb.methods.scores import Copy, PromptStats, reference
+    stats = PromptStats(buffer_size=2, min_count=2)
+    stats.load_state_dict(dict(a=[1., 2.]))
+    stats.advantages(['a'], torch.tensor([5.]))
+    assert stats.state_dict() == dict(a=[2., 5.])
+    p = nn.Parameter(torch.zeros(1))
+    copy = Copy([p])
+    p.data += 1
+    copy.follow(.75)
+    assert copy.values[0].item() == .25
+    pipe, x = toy(), ramp(2, 3)
+    with_lora(pipe)                                 # goes on from a LoRA: the base is the model without it
+    with reference(pipe)(): assert torch.allclose(pipe.denoiser(x), toy().denoiser(x))
+    assert not torch.allclose(pipe.denoiser(x), toy().denoiser(x))
+
+
 # Evaluation and commands
 
 def test_evaluate_measures_seeds():
@@ -835,6 +881,43 @@ def test_savings_fitting_sizes():
 def test_commands_plan_all_frames():
     from vader_nb.commands.plan import PlanOptions, model_settings
     assert model_settings(PlanOptions(model='modelscope', num_frames=4, reward_frames=4))['num_frames'] == 4
+
+
+def test_evaluate_amt_a_time_that_is_not_the_middle(monkeypatch):
+    from vader_nb.evaluate import amt
+    seen = []
+    def update(state, flows, found):
+        seen.append(found)
+        return torch.zeros_like(state), torch.full_like(flows, .5)
+    monkeypatch.setattr(amt, 'lookup', lambda table, places, radius: places)
+    flows = torch.tensor([4., 0, 8, 0]).view(1, 4, 1, 1).expand(1, 4, 4, 4)
+    _, moved = amt._corrected(update, (None, None), torch.zeros(1, 3, 4, 4), flows, .25, 2)
+    there = (seen[0] - amt.grid_of(seen[0]).repeat(1, 2, 1, 1))[0, :, 0, 0]
+    assert there.tolist() == pytest.approx([4/.25, 0, 2/.75, 0])                # half the size: flows of 2 and 4 places
+    assert moved[0, :, 0, 0].tolist() == pytest.approx([5, 1, 9, 1])            # and a correction of half a place is one of a whole
+
+def test_evaluate_raft_gates():
+    from vader_nb.evaluate.raft import _gru
+    gate = lambda v: lambda both: torch.full((1, 1, 1, 1), v)
+    hidden, x = torch.full((1, 1, 1, 1), .25), torch.ones(1, 1, 1, 1)
+    assert _gru(hidden, x, gate(-99.), gate(0.), gate(2.)).item() == pytest.approx(.25)
+    assert _gru(hidden, x, gate(99.), gate(0.), gate(2.)).item() == pytest.approx(math.tanh(2))
+
+def test_evaluate_musiq_stem_and_votes():
+    from vader_nb.evaluate.musiq import MUSIQ
+    net = MUSIQ(hidden_size=8, mlp_dim=8, num_heads=1, num_layers=1, num_class=10).requires_grad_(False)
+    net.head[0].weight.zero_(), net.head[0].bias.zero_()
+    assert net(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))).item() == pytest.approx(5.5)     # as many votes for each of 1 to 10
+    spot = torch.zeros(1, 1, 16, 16)
+    spot[..., 2, 2] = 1
+    for part in ('gn_root', 'block1', 'embedding'): setattr(net, part, nn.Identity())
+    net.conv_root.forward = lambda x: spot
+    assert net.tokens(torch.zeros(1, 1, 3072)).nonzero()[:, 2].tolist() == [0, 1, 8, 9]     # zeros are added on the right and below
+
+def test_evaluate_dino_the_class_token_keeps_its_place():
+    from vader_nb.evaluate.dino import stretch
+    table = torch.rand(1, 1 + 16, 3, generator=torch.Generator().manual_seed(0))
+    assert stretch(table, 96, 64).shape == (1, 25, 3) and torch.equal(stretch(table, 96, 64)[:, 0], table[:, 0])
 
 
 # Rewards
@@ -1437,3 +1520,11 @@ def test_tiny_vjepa_target_follows_slowly(monkeypatch):
     monkeypatch.setattr(vjepa, 'jepa_errors', lambda *a, **k: told.update(k) or torch.zeros(1))
     vjepa._error(SimpleNamespace(grid=lambda clips: (4, 8, 8)), torch.zeros(2, 8, 3, 32, 32), vjepa.TINY_KINDS[0], torch.Generator().manual_seed(0))
     assert told == dict(through_target=False)
+
+def test_tiny_clip_training_is_a_function_of_its_seed(monkeypatch):
+    from vader_nb.tiny import clip
+    monkeypatch.setattr(clip, 'zero_shot', lambda *a, **k: {})
+    def log(noise):
+        torch.manual_seed(noise)
+        return clip.train_tiny_clip(2, batch_size=8, n_videos=16, log_every=2)[1]
+    assert log(1) == log(2)
