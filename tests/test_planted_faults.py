@@ -1,4 +1,5 @@
 "The list of planted faults fits the code, and a fault is told from a harmless change."
+import re, shlex
 import pytest
 from tools import planted_faults as faults
 from tools.notebooks import ROOT
@@ -13,7 +14,15 @@ def test_there_are_enough():
     assert len(ENTRIES) >= 150 and len({e['id'] for e in ENTRIES}) == len(ENTRIES)
 
 def test_every_test_is_there():
-    assert [t for e in ENTRIES for t in e['tests'] if not (ROOT/t.split()[0].split('::')[0]).is_file()] == []
+    def there(test):
+        "Is there the file, and in it a function whose name fits the words behind -k, or the name behind ::?"
+        (file, _, name), *options = shlex.split(test)[0].partition('::'), *shlex.split(test)[1:]
+        if not (ROOT/file).is_file(): return False
+        words = [name.partition('[')[0]] if name else options[1].split(' or ') if options[:1] == ['-k'] else []
+        found = re.findall(r'^def (test_\w+)', (ROOT/file).read_text(encoding='utf-8'), re.M)
+        return not words or any(w.strip() in n for w in words for n in found)
+    assert [t for t in {t for e in ENTRIES for t in e['tests']} if not there(t)] == []
+    assert not there('tests/test_planted_faults.py -k "no_such_test or neither"') and not there('tests/test_planted_faults.py::test_no_such')
 
 def test_what_changes_nothing_says_why(): assert [e for e in ENTRIES if e['same'] is not None and len(e['same']) < 20] == []
 
@@ -25,7 +34,10 @@ def test_an_entry_that_does_not_fit(change, fault): assert fault in faults.misfi
 
 def test_a_fault_is_caught_and_a_harmless_change_is_not(tmp_path):
     copy = faults.Copy(tmp_path)
-    try: found, harmless = faults.replay(FAULT, copy), faults.replay(FAULT | dict(after='n=3, cutoff=0.4)'), copy)
+    try:
+        found, harmless = faults.replay(FAULT, copy), faults.replay(FAULT | dict(after='n=3, cutoff=0.4)'), copy)
+        assert copy.test('tests/test_planted_faults.py -k "closing_line or enough"')[0] == 'passed'
+        with pytest.raises(ValueError, match='pytest found no test'): copy.test('tests/test_planted_faults.py -k "no_such_test or neither"')
     finally: copy.close()
     assert found['status'] == 'caught' and found['by'] == FAULT['tests'][0] and 'cell' in found['said']
     assert harmless['status'] == 'not caught' and harmless['passed'] == FAULT['tests']

@@ -14,7 +14,7 @@ The file has two parts. `tests:` module -> its tests, if not its chapter. `fault
   same    why this change changes nothing: such an entry is not run
 Results are lines of runs/planted_faults.jsonl (git ignores it), so a call goes on where the last one ended.
 """
-import argparse, ast, compileall, contextlib, hashlib, json, os, queue, shutil, signal, subprocess, sys, tempfile, threading, time
+import argparse, ast, compileall, contextlib, hashlib, json, os, queue, shlex, shutil, signal, subprocess, sys, tempfile, threading, time
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tools.notebooks import OFFLINE, ROOT, dumps, group, read, settings, source
 
 LIST, RESULTS = Path(__file__).with_suffix('.yml'), ROOT/'runs'/'planted_faults.jsonl'
 LIMIT = 900  # seconds that one test may take
+NO_TEST = 4, 5  # exit codes of pytest: wrong words, and nothing that fits them
 LEFT_OUT = shutil.ignore_patterns('.git', '__pycache__', '.pytest_cache', '.venv*', 'runs', 'out', 'build', 'dist', '_docs', '_proc', '*.egg-info')
 
 
@@ -99,7 +100,7 @@ def _child(test):
         from tools.notebooks import execute
         return 0 if execute(ROOT/test) else 1
     import pytest
-    return pytest.main(['-x', '-q', '-p', 'no:cacheprovider', '--assert=plain', '--rootdir', str(ROOT), *test.split()])
+    return pytest.main(['-x', '-q', '-p', 'no:cacheprovider', '--assert=plain', '--rootdir', str(ROOT), *shlex.split(test)])
 
 def _fork(test, log, limit):
     "Run one test in a process of its own: its exit status, None if it took too long"
@@ -151,6 +152,7 @@ class Copy:
         print(json.dumps(dict(test=test, log=str(self.log), limit=limit)), file=self.server.stdin, flush=True)
         rc = json.loads(self.server.stdout.readline())
         said = self.log.read_text(encoding='utf-8', errors='replace') if self.log.exists() else ''
+        if rc in NO_TEST and not test.endswith('.ipynb'): raise ValueError(f'{test}: pytest found no test: {said[-300:]}')
         return {None: 'out of time', 0: 'passed'}.get(rc, 'failed'), time.time() - start, _where(said)
 
     def close(self):
