@@ -12,24 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-
-
-# Tolerances. The same float32 code gives other last digits on another machine: MKL and oneDNN choose their kernels by the vendor of
-# the processor, its vector width and the number of threads. What can be compared in float64 is; the rest is bounded here, once.
-# SINGLE: a network in float32, the error relative to its largest output. Other orders of summation and other roundings (2^-24 each)
-# through some ten layers; measured at most 3e-6 on MKL's paths for Intel and for others, a factor of 1.0001 in one embedding shows as 6e-5.
-# DOUBLE: the same network in float64, where rounding leaves 1e-14 and all that is more is a fault.
-SINGLE, DOUBLE = 1e-5, 1e-9
-
-def wave_tolerance(
-    largest,    # of the numbers x that are embedded
-):
-    """Of cos(x f) and sin(x f) in float32, with frequencies f up to 1
-
-    Exponentials of two vendors differ by an ulp, so f by 2^-24 and the phase by 2^-24 x. Each of the two phases is rounded, by half
-    an ulp, 2^-24 x. The wave itself is good to an ulp, at most 2^-24, in both. That is 1.7e-4 for a timestep of 937, where one ulp of
-    the phase is 6e-5; a base of 9999 for 10000 is off by 4e-3."""
-    return (3*abs(float(largest)) + 2)*2**-24
+from tools.tolerances import DOUBLE, FLOW, FRAME, SINGLE, wave_tolerance     # argued there
 
 
 class Check(NamedTuple):

@@ -111,6 +111,8 @@ def test_figure5_factors(legs):
     assert close(t.rows['DDPO']['aesthetic: factor in queries'].mean, 2.)       # 64 against 32
     assert close(t.rows['DDPO']['aesthetic: factor in seconds'].mean, 4.)       # 8 s against 2 s
     assert close(t.rows['DPO']['aesthetic: factor in queries'].mean, 64/80)     # VADER never has 9
+    early = leg('DDPO', 0, [1.], [1.], [1, 9, 2, 3])                            # nor had the other one at the end
+    assert close(efficiency.factor(LEGS[1], early, 64, 'queries'), 32/80)
     assert t.curves['aesthetic over queries: VADER'] == [(16, 1, 1, 1), (32, 4, 4, 4), (48, 6, 6, 6), (64, 8, 8, 8)]
 
 def test_table9_quarters_and_meaning(monkeypatch):
@@ -159,6 +161,16 @@ def test_figure3_gains_gaps_and_their_growth(monkeypatch):
     assert 'shape 25% (100%, 100%)' in t.notes[1] and 'from 0.500 to 0.250 (means over 2 updates at the beginning and at the end of 5)' in t.notes[1] and 'Its loss' not in t.notes[2] and 'VADER 0.003' in t.notes[0]
     found[32] = legs(3., 1., 1.5)
     assert {c.verdict for c in resolutions.figure3(SMOKE, None).claims[2:]} == {'does not'}
+
+def test_figure3_an_adapted_model_that_is_gone_is_made_again(tmp_path, monkeypatch):
+    run, made = resolutions.models_at(SMOKE)[SMOKE.smaller[0][0]], []
+    monkeypatch.setattr(Job, 'do', lambda self, folder: made.append(self))
+    (tmp_path/'models').mkdir()
+    place = Path(resolutions.model_of(tmp_path, run))
+    assert made == [run]
+    place.mkdir()
+    (place/'model_index.json').touch()
+    assert resolutions.model_of(tmp_path, run) == str(place) and made == [run]
 
 def test_intervals_know_trainings():
     spread = crossed_interval([[0., 0., 0.], [3., 3., 3.], [6., 6., 6.]])
@@ -289,6 +301,15 @@ def test_processes_share_the_work_and_end_with_their_parent(tmp_path):
     end = time.time() + 20
     while any(map(alive, pids)) and time.time() < end: time.sleep(.1)
     assert not any(map(alive, pids))
+
+def test_what_is_needed_is_done_before_a_run_is_begun(tmp_path):
+    first, last = jobs_of(2, 0.)[1], Job('paper_jobs:squares', 'last', tuple(jobs_of(2, 0.)[1:]), (('n', 99), ('pause', 0.)))
+    board = Board(tmp_path, lambda: [last], 2, print)
+    assert board.ready(board.left()) == first
+    board.busy[Future()] = first, 0.
+    assert board.ready(board.left()) is None
+    board.there.add(first)
+    assert board.ready(board.left()) == last
 
 def test_an_error_and_a_lost_process(tmp_path):
     good, bad = jobs_of(2, 0.), Job('paper_jobs:broken', 'broken')

@@ -1,13 +1,11 @@
 "AMT-S: frames between frames, the flows of all levels, a smaller scale, the gradient"
 import torch
-from golden import DOUBLE, Check
+from golden import DOUBLE, FRAME, Check
 from golden_checks.raft import by_rule, pixels
 from vader_nb.evaluate.amt import AMT, _candidates
 from vader_nb.evaluate.raft import pad_to
 from vader_nb.evaluate.vbench import amt_between, guessed_frames, motion_smoothness
 
-# Flows of one level are looked up on the next: rounding of float32 grows to 7e-6 in the official code itself.
-FRAME = 1e-4
 
 def network(case, dtype):
     c = case.info['constructor']['net']

@@ -3,13 +3,11 @@ import zlib
 from itertools import islice
 import numpy as np
 import torch
-from golden import DOUBLE, Check
+from golden import DOUBLE, FLOW, Check
 from vader_nb.evaluate.evalcrafter import dark_raft_flow, flow_score, occluded, warping_error
 from vader_nb.evaluate.raft import RAFT, pad_to, unpad
 from vader_nb.evaluate.vbench import dynamic_degree, raft_flow, top_speed
 
-# A flow of the float32 network feeds the next iteration: rounding grows through twenty of them, to 2.5e-5 in the official code itself.
-FLOW = 2e-4
 
 def by_rule(case, rename=lambda key: key):
     "Weights that follow from names and a seed, as `weights_rule` of the case says; checked by its checksum"
