@@ -7,7 +7,7 @@ __all__ = ['check_pixels', 'to_uint8', 'from_uint8', 'contact_sheet', 'before_af
            'write_image', 'shown_scale', 'write_video', 'read_video', 'show_video', 'show_pair']
 
 # %% ../nbs/core/video.ipynb #094421d6
-import glob, html, math, os, tempfile, textwrap, uuid
+import base64, glob, html, math, os, tempfile, textwrap, uuid
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -303,18 +303,22 @@ def read_video(path,            # a video file, any format that ffmpeg reads
     return from_uint8(video)
 
 # %% ../nbs/core/video.ipynb #f77eb202
-def _html(video, fps, caption):
-    "An HTML player for (F, H, W, 3) uint8"
+def _html(video, fps, *lines, height=256):
+    "An HTML player for (F, H, W, 3) uint8, `lines` of text above it; enlarged a whole number of times up to `height`"
     with tempfile.TemporaryDirectory() as d:
         _encode(Path(d)/"clip.mp4", video, fps)
-        data = (Path(d)/"clip.mp4").read_bytes()
-    height, width = video.shape[1:3]
-    return _mediapy().html_from_compressed_video(data, width, height, title=html.escape(caption) or None)
+        data = base64.b64encode((Path(d)/"clip.mp4").read_bytes()).decode()
+    h, w = (max(1, height//video.shape[1])*n for n in video.shape[1:3])
+    text = "".join(f"<div>{line}</div>" for line in lines if line)
+    return (f'<div style="max-width:100%; text-align:center">{text}<video width="{w}" height="{h}" title="a click stops it" '
+            'style="max-width:100%; height:auto; image-rendering:pixelated" loop autoplay muted playsinline '
+            'onclick="this.paused ? this.play() : this.pause()">'
+            f'<source src="data:video/mp4;base64,{data}" type="video/mp4"></video></div>')
 
-def _show(videos, fps, scale, captions):
+def _show(videos, fps, scale, captions, labels=""):
     "Display players in a row that wraps; `videos` is a list of (F, H, W, 3) uint8"
     from IPython.display import HTML, display
-    players = "".join(_html(_enlarge(v, scale), fps, c) for v, c in zip(videos, captions))
+    players = "".join(_html(_enlarge(v, scale), fps, html.escape(c), labels) for v, c in zip(videos, captions))
     display(HTML(f'<div style="display:flex; flex-wrap:wrap; gap:8px; font-size:12px">{players}</div>'))
 
 # %% ../nbs/core/video.ipynb #d345a7c7
@@ -333,11 +337,14 @@ def show_pair(before:torch.Tensor,  # (F, 3, H, W) or (B, F, 3, H, W) float in [
               fps:float=8,          # frames per second
               scale:float=4,        # enlarge by this before encoding
               captions:list=None,   # one string for each pair
-              pad:int=2):  # white columns between the two halves, in pixels of the video
+              pad:int=2,            # white columns between the two halves, in pixels of the video
+              labels:tuple=("before", "after")):  # what stands above the two halves
     "Play before (left) and after (right) in step, one clip for each pair; errors as `before_after`"
     before, after = _as_batch(before, "before"), _as_batch(after, "after")
     _check_pair(before, after)
     _check_play(fps, scale)
     _check_layout(1, scale, pad)
     gap = torch.ones_like(before[..., :1]).expand(*before.shape[:-1], pad)
-    _show(list(to_uint8(torch.cat([before, gap, after], -1))), fps, scale, _check_captions(captions, len(before)))
+    halves = "".join(f"<span>{html.escape(l)}</span>" for l in _check_captions(labels, 2, "labels"))
+    row = f'<div style="display:flex; justify-content:space-around">{halves}</div>'
+    _show(list(to_uint8(torch.cat([before, gap, after], -1))), fps, scale, _check_captions(captions, len(before)), row)
