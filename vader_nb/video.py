@@ -310,7 +310,8 @@ def _html(video, fps, *lines, height=256):
         data = base64.b64encode((Path(d)/"clip.mp4").read_bytes()).decode()
     h, w = (max(1, height//video.shape[1])*n for n in video.shape[1:3])
     text = "".join(f"<div>{line}</div>" for line in lines if line)
-    return (f'<div style="max-width:100%; text-align:center">{text}<video width="{w}" height="{h}" title="a click stops it" '
+    return (f'<div style="max-width:100%; text-align:center">{text}'
+            f'<video width="{w}" height="{h}" title="a click stops it" '
             'style="max-width:100%; height:auto; image-rendering:pixelated" loop autoplay muted playsinline '
             'onclick="this.paused ? this.play() : this.pause()">'
             f'<source src="data:video/mp4;base64,{data}" type="video/mp4"></video></div>')
