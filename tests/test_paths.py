@@ -54,8 +54,8 @@ def test_heads_say_where_one_is(walk):
 
 def test_heads_say_how_long_a_chapter_runs(walk):
     log = walk/'pytest.log'
-    log.write_text('12.40s call     nbs/core/show.ipynb::cells\n131.00s call     nbs/core/add.ipynb::cells\n5.00s call     tests/test_a.py::cells\n')
-    assert pages.timed(log) == {'core/add.ipynb': 131, 'core/show.ipynb': 12}
+    log.write_text('12.40s call     nbs/core/show.ipynb::cells\n131.00s call     nbs/core/add.ipynb::cells\n5.00s setup    tests/test_a.py::test_b\n 2.30s call     tests/test_a.py::test_c[1]\n')
+    assert pages.timed(log) == {'core/add.ipynb': 131, 'core/show.ipynb': 12, 'test_a.py': 7}
     (walk/pages.SECONDS).parent.mkdir()
     (walk/pages.SECONDS).write_text('{"core/add.ipynb": 131, "core/show.ipynb": 12}')
     for name, said in (('add', 'about 2 min'), ('show', 'about 10 s'), ('mul', 'under 10 s')):

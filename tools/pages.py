@@ -2,7 +2,7 @@
 
     python tools/pages.py          write them
     python tools/pages.py --check  say which are out of date
-    python tools/pages.py --timed LOG  take the seconds that chapters run from pytest's list of durations, then write
+    python tools/pages.py --timed LOG  take the seconds that chapters and tests run from pytest's list of durations, then write
 
 The parts of the book, the order of their chapters and the reading paths stand in nbs/book.yml. Numbers are made, not typed: a cell of the index may hold
 
@@ -23,8 +23,8 @@ from tools.notebooks import ROOT, directives, dumps, name_of, notebooks, read, s
 LIST, PATHS, NEXT, RECAP, HEAD = '## The notebooks', '## Reading paths', '**Next**: ', '**To take along**\n', "**In the paper's Figure 2**: "
 BOXES = 'prompts denoiser LoRA sampler decoder frames reward loss update'.split()    # the paper's Figure 2 in one line
 PACE = 200      # words that one reads in a minute
-SECONDS = 'nbs/results/seconds.json'    # of each chapter's cells that always run: pytest on two cores, two chapters at a time, one core each
-TIMED = re.compile(r'^ *([\d.]+)s call +nbs/(\S+\.ipynb)::cells', re.M)
+SECONDS = 'nbs/results/seconds.json'    # of each chapter's cells that always run, and of each file of tests: pytest on two cores, two at a time, one core each
+TIMED = re.compile(r'^ *([\d.]+)s (?:call|setup) +(?:nbs/(\S+\.ipynb)::cells|tests/(\S+\.py)::)', re.M)
 NOTE = '<!-- Made from nbs/index.ipynb by tools/pages.py: edit the notebook, not this file. -->\n\n'
 NUMBERS = re.compile(r'(<!-- numbers of (\S+): (.*?) -->\n).*?(<!-- end of numbers -->)', re.S)
 LINK = re.compile(r'(\]\(|<(?:img|a)\s[^>]*?(?:src|href)=")(?![a-z]+:|#|/)')
@@ -115,8 +115,10 @@ def figure_2(at):
     return ' → '.join(f'**[{b}]**' if at == 'all' or b in at else b for b in BOXES)
 
 def timed(log):
-    "Seconds of each chapter from the durations that pytest lists at its end; those under a second are not listed"
-    return {name: round(float(secs)) for secs, name in sorted(TIMED.findall(Path(log).read_text(encoding='utf-8')), key=lambda m: m[1])}
+    "Seconds of each chapter, and of each file of tests, from the durations that pytest lists at its end; those under a second are not listed"
+    found = {}
+    for secs, chapter, tests in TIMED.findall(Path(log).read_text(encoding='utf-8')): found[chapter or tests] = found.get(chapter or tests, 0) + float(secs)
+    return {name: round(secs) for name, secs in sorted(found.items())}
 
 def running(root, name):
     "How long the cells of a chapter run, roughly; '' where no seconds are stored"
