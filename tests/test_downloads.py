@@ -154,9 +154,13 @@ def typed(capsys, *words):
     except SystemExit as e: code = e.code
     return code, *capsys.readouterr()
 
-def test_dry_run(hub, cache, tmp_path, capsys):
-    "Repositories, files, bytes and room of model, reward and prompts, then the plan; nothing is downloaded, nothing written"
+def test_dry_run(hub, cache, tmp_path, capsys, monkeypatch):
+    "Repositories, files, bytes and room of model, reward and prompts, then the plan, here on a miniature; nothing is downloaded, nothing written"
+    from vader_nb.methods import rehearsal
     from vader_nb.methods.recipes import downloads_of, load_recipe
+    from vader_nb.models.modelscope import tiny_random_modelscope
+    monkeypatch.setattr(rehearsal, 'dry_pipeline', lambda a: tiny_random_modelscope())
+    monkeypatch.setattr(rehearsal, 'dry_reward', lambda text: rehearsal.random_reward(text, toy=True))
     code, said, err = typed(capsys, '--recipe', 'modelscope-hpsv2', '--size', '64x64', '--num-frames', 4, '--out', tmp_path/'out')
     plans = downloads_of(load_recipe('modelscope-hpsv2'))
     assert {p.repo for p in plans} == {'damo-vilab/text-to-video-ms-1.7b', 'xswu/HPSv2', 'laion/CLIP-ViT-H-14-laion2B-s32B-b79K', 'zhwang/HPDv2'}, err

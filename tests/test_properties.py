@@ -11,7 +11,7 @@ from vader_nb.methods.vader import Vader, check_alignment, vader_loss
 from vader_nb.sampling import explicit, random_k, sample_videos
 from vader_nb.savings.rollout import Savings, averaged, rollout
 
-DRAWS, BLOCKS = int(os.environ.get('VADER_DRAWS', 200)), 10
+DRAWS, BLOCKS = int(os.environ.get('VADER_DRAWS', 100)), 5
 ROUGH = 2e-4        # relative; most schedulers compute in float32 whatever they are given
 
 def draw(rng):
