@@ -76,6 +76,28 @@ def test_loaded_again(run, online, tmp_path, capsys):
         load_run('me/stranger')
     with pytest.raises(DownloadError, match='hustvl/yolos-base holds none of'): load_run('hustvl/yolos-base')
 
+def test_commands_take_it_from_the_hub(run, online, tmp_path, capsys):
+    "`--lora` of `vader_sample` and `vader_eval`: a repository is as good as the folder that was pushed, and another drawing than without"
+    from vader_nb.commands.eval import vader_eval
+    from vader_nb.commands.sample import vader_sample
+    run.push_to_hub('me/my-lora', prompts=[])
+    run.save(tmp_path/'lora', [])
+    sheets, found, short = {}, {}, ['--n', '2', '--num-inference-steps', '2']
+    for name, lora in dict(hub=['--lora', 'me/my-lora'], folder=['--lora', str(tmp_path/'lora')], without=[]).items():
+        vader_sample(['--prompts', 'tiny', *short, *lora, '--out', str(tmp_path/name)])
+        sheets[name] = (tmp_path/name/'contact_sheet.png').read_bytes()
+        if not lora: continue
+        vader_eval([*lora, *short, '--measures', 'edges', '--out', str(tmp_path/f'{name}-eval')])
+        found[name] = json.loads((tmp_path/f'{name}-eval'/'comparison.json').read_text())
+    assert sheets['hub'] == sheets['folder'] != sheets['without']
+    assert found['hub'] == found['folder'] and found['hub']['before'] != found['hub']['after']
+    assert (tmp_path/'cache'/'models--me--my-lora').is_dir()
+    for command in (vader_sample, vader_eval):
+        with pytest.raises(SystemExit) as stopped: command(['--prompts', 'tiny', *short, '--lora', 'me/absent', '--out', str(tmp_path/'none')])
+        told = capsys.readouterr().err.strip().splitlines()[-1]
+        assert stopped.value.code == 2 and 'me/absent' in told and 'the hub has no such repository' in told
+    assert not (tmp_path/'none').exists()
+
 def test_opensora_by_our_lines(online, tmp_path, monkeypatch):
     "Its transformer is in no version of diffusers: the card tells to use load_run"
     monkeypatch.chdir(tmp_path)

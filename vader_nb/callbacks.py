@@ -6,12 +6,13 @@
 __all__ = ['Progress', 'JSONLog', 'read_log', 'TensorBoard', 'Samples', 'plot_log']
 
 # %% ../nbs/core/callbacks.ipynb #c4e8000a
+from numbers import Real
 from pathlib import Path
 from statistics import fmean
 from typing import Callable
 import json, torch, warnings
 from tqdm.auto import tqdm
-from .names import as_list, check_number
+from .names import as_list, as_path, check_flag, check_kind, check_number, unknown
 from .trainer import check_file
 from .training import check_count
 from .video import atomic_path, check_out_dir, check_pixels, contact_sheet
@@ -21,8 +22,9 @@ from .video import shown_scale, write_image, write_video
 class Progress:
     "A progress bar with the latest values"
     def __init__(self, *keys: str,             # of the log; none: reward and loss
-                 desc: str="training",   # text before the bar
-                ): self.keys, self.desc, self.bar = keys or ("reward", "loss"), desc, None
+                 desc: str="training"):  # text before the bar
+        for k in (*keys, desc): check_kind("Progress: a key, and desc,", k, str, "'reward'")
+        self.keys, self.desc, self.bar = keys or ("reward", "loss"), desc, None
     def before_fit(self, state): self.bar = tqdm(total=state.train_steps, initial=state.step, desc=self.desc)
     def after_step(self, state):
         self.bar.set_postfix({k: f"{state.log[-1][k]:.4g}" for k in self.keys if k in state.log[-1]}, refresh=False)
@@ -35,7 +37,8 @@ class JSONLog:
     "Append each record to a file as a line; a resumed run leaves no line twice"
     def __init__(self, path,        # file; a run without a checkpoint to resume begins it anew
                  times: bool=True):  # with seconds; without them, equal runs write equal bytes
-        self.path, self.times = Path(path), times
+        check_flag("times", times)
+        self.path, self.times = as_path("path", path), times
         check_file(self.path)
     def _line(self, record): return json.dumps({k: v for k, v in record.items() if self.times or k != "seconds"}) + "\n"
     def before_fit(self, state):
@@ -48,9 +51,9 @@ class JSONLog:
 def read_log(path,            # file that `JSONLog` wrote
             ) -> list[dict]:  # one record an update
     "Read a log; FileNotFoundError, or ValueError with the number of a broken line"
-    if not Path(path).is_file(): raise FileNotFoundError(f"there is no log {str(path)!r}")
-    records = []
-    for i, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    path, records = as_path("path", path), []
+    if not path.is_file(): raise FileNotFoundError(f"there is no log {str(path)!r:.200}")
+    for i, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try: records.append(json.loads(line))
         except ValueError as e: raise ValueError(f"{path}: line {i} is no JSON: {line!r:.60}") from e
         if not isinstance(records[-1], dict): raise ValueError(f"{path}: line {i} is no record: {line!r:.60}")
@@ -82,7 +85,9 @@ class Samples:
                  video: bool=True):  # also the clip
         check_count("every", every)
         check_number("scale", scale, above=0, none=True)
+        check_flag("video", video)
         if not callable(fn): raise TypeError(f"fn must be a function that draws the videos, got {fn!r:.80}")
+        captions = None if captions is None else as_list("captions", captions)
         self.fn, self.every, self.folder = fn, every, check_out_dir(folder)
         self.captions, self.scale, self.video = captions, scale, video
     @torch.no_grad()
@@ -103,6 +108,13 @@ def _records(log):
     if all(isinstance(r, dict) for r in as_list("log", log)): return log
     raise TypeError(f"log must be a list of records or the name of a file, got {log!r:.80}")
 
+def _check_column(records, key):
+    "Refuse a name that is not in all records, or under which stands no number"
+    for r in records:
+        if not isinstance(key, str) or key not in r: raise unknown("column of the log", key, records[-1])
+        if not isinstance(r[key], Real): raise TypeError(
+            f"the log says {key}={r[key]!r:.60}, which is no number and cannot be drawn")
+
 # %% ../nbs/core/callbacks.ipynb #c5403d3d
 def plot_log(log,                    # records of `fit`, or a file that `JSONLog` wrote
              keys=("reward",),       # what to draw, names in the records
@@ -114,8 +126,7 @@ def plot_log(log,                    # records of `fit`, or a file that `JSONLog
     import matplotlib.pyplot as plt
     records, keys = _records(log), [keys] if isinstance(keys, str) else as_list("keys", keys)
     if not (records and keys): raise ValueError("the log or keys is empty: there is nothing to draw")
-    for k in (*keys, x):
-        if any(k not in r for r in records): raise ValueError(f"the log has no {k!r}; it has {', '.join(records[-1])}")
+    for k in (*keys, x): _check_column(records, k)
     check_count("smooth", smooth)
     ax = ax or plt.subplots(figsize=(6, 3.2), dpi=90, layout="constrained")[1]
     at = [r[x] for r in records]

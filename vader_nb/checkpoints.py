@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .names import check_number
+from .names import as_path, check_number
 from .video import atomic_path
 
 # %% ../nbs/core/checkpoints.ipynb #aa181cff
@@ -47,7 +47,7 @@ def load_state(path: str | Path,  # file written by `save_state`
                **parts,  # the modules, optimisers and generators to restore, under the names they were saved by
               ) -> dict:  # the remaining, plain parts
     "Restore a training; raises FileNotFoundError, or ValueError for a file of something else"
-    if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such checkpoint")
+    if not as_path("path", path).is_file(): raise FileNotFoundError(f"{path}: no such checkpoint")
     try: saved = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as e: raise ValueError(
         f"{path} is no checkpoint of ours: {f'{type(e).__name__}: {e}'.splitlines()[0]}") from e
@@ -62,7 +62,7 @@ def kept_files(path: str | Path,  # of the newest checkpoint
               ) -> list[Path]:    # the newest first: run.pt, run.1.pt, run.2.pt
     "The names of a checkpoint and of those before it"
     check_number("keep", n, 1, whole=True)
-    path = Path(path)
+    path = as_path("path", path)
     return [path, *(path.with_name(f"{path.stem}.{i}{path.suffix}") for i in range(1, n))]
 
 def save_newest(path: str | Path,  # file to write

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from fastcore.basics import patch
 
+from .names import check_number
+
 # %% ../nbs/core/ema.ipynb #86c145fb
 def average_rate(decay: float,  # d, in [0, 1)
                  n: int,        # updates done, the new one included
@@ -34,7 +36,8 @@ class Ema:
     last: list = field(default=None, init=False, repr=False)
 
     def __post_init__(self):
-        if not 0 <= self.decay < 1: raise ValueError(
+        check_number("decay", self.decay, 0)
+        if self.decay >= 1: raise ValueError(
             f"ema: decay={self.decay!r} must be at least 0 and below 1; 0.99 averages over about 100 updates")
 
 # %% ../nbs/core/ema.ipynb #45d3d9c7

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .downloads import NETWORK, diffusers_files, fetch_files, hub_error
+from .names import as_path
 
 # %% ../nbs/core/hub.ipynb #bdcb056d
 def weights_folder(name: str,  # such as "tiny" or "aesthetic"
@@ -40,7 +41,7 @@ def read_tensors(
     key: str | tuple | None = None,  # where in it: under this name, else at the top; several names: "name.rest" of each
 ) -> dict[str, Tensor]:              # name -> tensor, on the CPU
     "Named tensors of a checkpoint, without unpickling; raises FileNotFoundError, or ValueError for any other file"
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a .safetensors file, or a file of torch.save")
     try: saved = load_file(path) if path.suffix == ".safetensors" else torch.load(

@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import fmean
 from time import perf_counter
 from typing import Callable
-
 import torch
 from fastcore.basics import patch
 from IPython.display import display
@@ -25,7 +24,8 @@ from PIL import Image
 from .callbacks import plot_log
 from .explore import _as_png
 from .lora import save_lora
-from .pipeline import VideoPipeline, check_prompts
+from .names import as_list, check_number
+from .pipeline import VideoPipeline, check_pipeline, check_prompts
 from .prompts import texts_of
 from .sampling import sample_videos
 from .trainer import _OWN
@@ -48,7 +48,12 @@ class LiveView:
 
     def __post_init__(self):
         for k in ("every", "smooth"): check_count(k, getattr(self, k))
-        if not self.refresh >= 0: raise ValueError(f"refresh={self.refresh}: give seconds, at least 0")
+        check_number("refresh", self.refresh, 0)    # seconds
+        self.keys = tuple([self.keys] if isinstance(self.keys, str) else as_list("keys", self.keys))
+        if self.captions is not None: as_list("captions", self.captions)
+        for k in ("look", "save"):
+            f = getattr(self, k)
+            if not (f is None or callable(f)): raise TypeError(f"{k} must be a function, or None; got {f!r:.80}")
 
 # %% ../nbs/core/live.ipynb #2c2ca55f
 @patch
@@ -189,6 +194,7 @@ def live_view(pipe: VideoPipeline,    # that is trained
               **settings,             # num_inference_steps, guidance_scale, eta; absent: the model's own
              ) -> LiveView:
     "A live view of the training of a pipeline"
+    check_pipeline(pipe)
     prompts = check_prompts(prompts)
     check_count("seed", seed, 0)
     save = None if folder is None else partial(save_lora, pipe, check_out_dir(folder))

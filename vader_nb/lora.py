@@ -20,7 +20,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
-from .names import check_number
+from .names import as_path, check_number
 from .private import adapters_off, forget_merged
 from .pipeline import seeded
 from .video import atomic_path
@@ -97,6 +97,7 @@ class Lora:
     def __post_init__(self):
         check_number("rank", self.rank, 1, whole=True)
         check_number("alpha", self.alpha, above=0, none=True)
+        if self.start is not None: as_path("start", self.start)
         names = self.target_modules
         if names is not None and not (isinstance(names, (tuple, list)) and names and {*map(type, names)} == {str}):
             raise TypeError(f"target_modules must be a list of names, got {names!r:.80}")
@@ -143,7 +144,7 @@ LORA_FILE = "pytorch_lora_weights.safetensors" # the name that diffusers looks f
 def lora_file(path,    # a folder, or a .safetensors file
              ) -> Path:
     "A folder stands for the file in it with diffusers' name"
-    path = Path(path)
+    path = as_path("path", path)
     return path if path.suffix == ".safetensors" else path/LORA_FILE
 
 def _prefix(model, given):

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .names import as_list
+from .names import as_list, as_path
 from .video import from_uint8
 
 # %% ../nbs/core/pictures.ipynb #c2f040d4
@@ -116,8 +116,8 @@ def _image_files(source):
     if not isinstance(source, (str, Path)):
         for p in as_list("pictures", source):
             if not isinstance(p, (str, Path)): raise TypeError(f"pictures are given by their files, got {p!r:.80}")
-        return [Path(p) for p in source]
-    folder = Path(source)
+        return [as_path("picture", p) for p in source]
+    folder = as_path("pictures", source)
     if not folder.is_dir(): return [folder]
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
     if not files: raise ValueError(f"{folder} holds no pictures; allowed: {', '.join(IMAGE_SUFFIXES)}")

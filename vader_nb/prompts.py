@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Callable
 
-from .names import as_list, check_number, resolve, unknown
+from .names import as_list, as_path, check_number, resolve, unknown
 
 # %% ../nbs/core/prompts.ipynb #98197ae4
 def with_article(noun: str,  # a noun, maybe with adjectives before it
@@ -136,7 +136,7 @@ def hpsv2_action_prompts(file: str | Path | None = None,   # the published file,
                         ) -> list[str]:                   # 50 prompts, or as many as there are
     "Appendix A.1, HPSv2 Action Prompts; raises FileNotFoundError, or ValueError for a file of another form"
     from vader_nb.hub import fetch_file
-    file = Path(file) if file else fetch_file(*HPDV2, repo_type="dataset")
+    file = as_path("file", file) if file else fetch_file(*HPDV2, repo_type="dataset")
     try: texts = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as e: raise ValueError(f"{file} is no JSON ({e})") from None
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts): raise ValueError(
@@ -173,7 +173,7 @@ def split_prompts(prompts: list[str],               # prompts, each once
 def read_prompts(path,  # UTF-8 text file, one prompt a line; empty lines and lines that start with # are skipped
                 ) -> list[str]:  # the prompts in the file's order, each once
     "Prompts of a text file; FileNotFoundError, or ValueError if there is nothing in it"
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file(): raise FileNotFoundError(
         f"no prompt file at {path}; give a text file with one prompt per line")
     try: lines = [l.strip() for l in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -240,6 +240,7 @@ def sample_prompts(prompts: list[str],  # where to choose from
                    seed: int=0,         # another seed, another choice
                   ) -> list[str]:       # in the order of `prompts`
     "`n` different prompts, chosen by a hash of their text"
+    prompts = as_list("prompts", prompts)
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= len(prompts): raise ValueError(
         f"n must be a whole number from 1 to {len(prompts)}, the number of prompts there are; got {n!r}")
     check_number("seed", seed, whole=True)
@@ -255,7 +256,7 @@ def load_prompts(name_or_path, # a name of `PROMPT_SETS`, or a text file with on
                 ) -> list[str]:
     "Prompts by name or from a file (paper, appendix A.1); training and test prompts never overlap"
     check_number("seed", seed, whole=True)
-    if split not in ("all", "train", "test"): raise ValueError(f"split must be 'all', 'train' or 'test', got {split!r}")
+    if split not in ("all", "train", "test"): raise unknown("split", split, ("all", "train", "test"))
     prompts, group = _find_prompts(name_or_path)
     if split != "all":
         sides = _tiny_prompts() if str(name_or_path) == "tiny" else split_prompts(prompts, test_fraction, seed, group)
@@ -285,7 +286,7 @@ def prompt_batch(prompts: list,    # the training prompts: texts, or image promp
                 ) -> list:         # batch_size prompts
     "The prompts of one training step, as a function of the step: every epoch is a fresh permutation of all prompts"
     if not prompts: raise ValueError("there are no prompts to draw from; give at least one")
-    if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size!r}")
+    check_number("batch_size", batch_size, 1, whole=True)
     orders = {}
     def order(epoch):
         return sorted(prompts, key=lambda p: sha256(f"{seed}:{epoch}:{texts_of([p])[0]}".encode()).digest())

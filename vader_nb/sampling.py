@@ -8,14 +8,14 @@ __all__ = ['last_k', 'random_k', 'from_random_start', 'explicit', 'parse_grad_st
            'plain_rollout', 'sample_videos']
 
 # %% ../nbs/core/sampling.ipynb #2c5a086b
-import inspect, math, re
+import inspect, re
 from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
 import torch
 
 from .names import as_list, check_number
-from .pipeline import Condition, VideoPipeline, check_prompts
+from .pipeline import Condition, VideoPipeline, check_pipeline, check_prompts
 from .schedulers import begin_at, take_step
 
 # %% ../nbs/core/sampling.ipynb #cd2498be
@@ -73,10 +73,9 @@ class SamplerSettings:
 
     def __post_init__(self):
         T = self.num_inference_steps
-        if int(T) != T or T < 1: raise ValueError(f"num_inference_steps={T}: must be a whole number, at least 1")
-        if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0: raise ValueError(
-            f"guidance_scale={self.guidance_scale}: must be 0 or more (1 is no guidance)")
-        if not 0 <= self.eta <= 1: raise ValueError(f"eta={self.eta}: must be between 0 (deterministic) and 1")
+        check_number("num_inference_steps", self.num_inference_steps, 1, whole=True)
+        check_number("guidance_scale", self.guidance_scale, 0)      # 1 is no guidance
+        check_number("eta", self.eta, 0, 1)
 
 # %% ../nbs/core/sampling.ipynb #d8a8441a
 def sampler_settings(pipe: VideoPipeline,  # its `defaults` fill in what is None or absent
@@ -218,6 +217,7 @@ def sample_videos(pipe: VideoPipeline,   # any pipeline of the protocol
                   **settings,            # num_inference_steps, guidance_scale, eta; None or absent: the model's own
                  ) -> torch.Tensor:      # pixels (B, F, 3, H, W) in [0, 1]
     "Sample one video for each prompt, without gradients"
+    check_pipeline(pipe)
     check_number("batch_size", batch_size, 1, whole=True)
     check_number("frames_at_once", frames_at_once, 1, whole=True, none=True)
     check_number("seed", seed, whole=True)

@@ -8,7 +8,6 @@ __all__ = ['part_metrics', 'FitState', 'Callback', 'check_file', 'fit']
 # %% ../nbs/core/trainer.ipynb #6c8d8b2d
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Callable
 import json, math, sys, torch, warnings
@@ -21,7 +20,7 @@ from .batches import split_batch, worst
 from .checkpoints import load_newest, save_newest
 from .counting import COUNTED, totals
 from .faults import hearing, in_a_row, left_out, write_case
-from .names import as_list, free_name
+from .names import as_list, as_path, check_kind, free_name
 from .pipeline import check_prompts
 from .prompts import prompt_batch, prompt_key
 from .training import NotFinite, Training, check_count, hashed, plain
@@ -255,15 +254,16 @@ def _trainable(loss_fn, parameters):
 def check_file(path):
     "Refuse a place that cannot be written to"
     if path is None: return
-    if Path(path).is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
-    if "\0" in str(path): raise ValueError(f"{str(path)!r:.80}: no name of a file holds a NUL")
-    check_out_dir(Path(path).parent)
+    path = as_path("path", path)
+    if path.is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    check_out_dir(path.parent)
 
 # %% ../nbs/core/trainer.ipynb #777b624c
-def _factors(schedule, train_steps):
+def _factors(training, train_steps):
     "The factor of the learning rate at each update; refuses a schedule that gives none"
-    if schedule is None: return None
-    factors = [float(schedule(n/train_steps)) for n in range(train_steps)]
+    check_kind("training", training, Training, "Training(lr=1e-3)")
+    if training.schedule is None: return None
+    factors = [float(training.schedule(n/train_steps)) for n in range(train_steps)]
     wrong = [n for n, f in enumerate(factors) if not 0 <= f < math.inf]
     if wrong: raise ValueError(f"schedule: the factor of step {wrong[0] + 1} of {train_steps} is {factors[wrong[0]]}; "
                                "give numbers of at least 0")
@@ -296,7 +296,7 @@ def fit(loss_fn: Callable,              # `Batch -> (loss, metrics)`: mean loss,
     check_count("train_steps", train_steps)
     check_count("updates_per_rollout", updates_per_rollout)
     params, prompts, callbacks = _trainable(loss_fn, parameters), check_prompts(prompts), _check_callbacks(callbacks)
-    factors = _factors(training.schedule, train_steps)
+    factors = _factors(training, train_steps)
     check_file(training.checkpoint)
     with make_accelerator(params[0].device, training.mixed_precision, training.process_timeout) as acc:
         parts = split_batch(training.batch_size, training.gradient_accumulation_steps, acc.num_processes,

@@ -74,8 +74,9 @@ def linear_decay(final: float=.1,  # factor of the learning rate that the last s
                  start: float=.5,  # share of the run with the full learning rate
                 ) -> Callable:     # a schedule for `fit`
     "A learning rate that is constant at first, then falls linearly; ValueError for impossible numbers"
-    if not 0 <= final <= 1: raise ValueError(f"final={final}: the factor at the end must be between 0 and 1")
-    if not 0 <= start < 1: raise ValueError(f"start={start}: the share before the fall must be at least 0 and below 1")
+    check_number("final", final, 0, 1)
+    check_number("start", start, 0)
+    if start >= 1: raise ValueError(f"start={start}: the share before the fall must be at least 0 and below 1")
     return lambda done: 1 - (1 - final)*max(0., (done - start)/(1 - start))
 
 # %% ../nbs/core/training.ipynb #813055ee

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from .names import as_list
+from .names import as_list, as_path, check_number
 
 # %% ../nbs/core/video.ipynb #d842bcf6
 def _check_float(x, name, layout):
@@ -123,9 +123,9 @@ def _check_captions(captions, n, name="captions"):
 
 def _check_layout(every, scale, pad):
     "Raise `ValueError` for an impossible sheet"
-    if not (isinstance(every, int) and every >= 1): raise ValueError(f"every is {every}; expected a whole number >= 1")
-    if not scale > 0: raise ValueError(f"scale is {scale}; expected a number > 0")
-    if not (isinstance(pad, int) and pad >= 0): raise ValueError(f"pad is {pad}; expected a whole number >= 0")
+    check_number("every", every, 1, whole=True)
+    check_number("scale", scale, above=0)
+    check_number("pad", pad, 0, whole=True)
 
 # %% ../nbs/core/video.ipynb #edadee6b
 def contact_sheet(frames:torch.Tensor,  # (B, F, 3, H, W) float in [0, 1]
@@ -172,16 +172,10 @@ def before_after(before:torch.Tensor, # (B, F, 3, H, W) float in [0, 1]
     return _stack(rows, pad)
 
 # %% ../nbs/core/video.ipynb #ecf136bd
-def _possible(path):
-    "As a `Path`; what no file system takes is refused"
-    if not isinstance(path, (str, os.PathLike)): raise TypeError(f"a path must be a text or a Path, got {path!r:.80}")
-    if "\0" in str(path): raise ValueError(f"{str(path)!r:.80} cannot be written: no name of a file holds a NUL")
-    return Path(path)
-
 def check_out_dir(path,  # folder to write into; made (with its parents) if absent
                  )->Path:
     "The folder as a `Path`, after a trial write; `NotADirectoryError` or `PermissionError` before any work is done"
-    path = _possible(path)
+    path = as_path("path", path)
     taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
     if taken is not None: raise NotADirectoryError(f"cannot write into {path}: {taken} is a file; give a folder")
     try:
@@ -210,7 +204,7 @@ def _sweep(path, mark):
 @contextmanager
 def atomic_path(path):  # where the file shall be in the end; its folder is made if absent
     "Yield a temporary path in the same folder; move it to `path` if the block succeeds, remove it if not"
-    path = _possible(path)
+    path = as_path("path", path)
     if path.is_dir(): raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     check_out_dir(path.parent)
     mark = f"{uuid.getnode():012x}"
@@ -224,7 +218,7 @@ def atomic_path(path):  # where the file shall be in the end; its folder is made
 # %% ../nbs/core/video.ipynb #74212856
 def _check_suffix(path, allowed):
     "`path` as a `Path`; `ValueError` unless its suffix is one of `allowed`"
-    path = Path(path)
+    path = as_path("path", path)
     if path.suffix.lower() in allowed: return path
     raise ValueError(f"cannot write {path.name!r}: the suffix must be one of {', '.join(allowed)}")
 
@@ -271,8 +265,8 @@ def _as_batch(frames, name="frames"):
 
 def _check_play(fps, scale):
     "Raise `ValueError` unless both are positive"
-    if not fps > 0: raise ValueError(f"fps is {fps}; expected frames per second > 0")
-    if not scale > 0: raise ValueError(f"scale is {scale}; expected a number > 0")
+    check_number("fps", fps, above=0)
+    check_number("scale", scale, above=0)
 
 # %% ../nbs/core/video.ipynb #a81e7229
 def write_video(path,                 # .mp4 (h264) or .gif
@@ -296,7 +290,7 @@ def write_video(path,                 # .mp4 (h264) or .gif
 def read_video(path,            # a video file, any format that ffmpeg reads
               )->torch.Tensor:  # (F, 3, H, W) float32 in [0, 1]
     "Read a file; `FileNotFoundError` if absent, `ValueError` if it is no video"
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file(): raise FileNotFoundError(f"no video file at {path}")
     try: video = np.asarray(_mediapy().read_video(path))
     except (RuntimeError, TypeError, ValueError) as e: raise ValueError(f"{path} cannot be read as a video") from e

@@ -19,11 +19,13 @@ from ..lora import add_lora, folded
 from ..methods.full_size import rehearse_by_name
 from ..methods.rehearsal import rehearsal_text
 from ..methods.vader import Vader, vader_loss
-from ..models.load import load_pipeline
-from ..names import unknown
+from ..methods.recipes import load_recipe, parse_size
+from ..models.load import check_dtype, load_pipeline
+from ..names import check_name, check_number
 from ..pipeline import VideoPipeline
 from ..prompts import load_prompts, sample_prompts
 from ..rewards.load import load_reward
+from ..savings.fitting import parse_bytes, trick_names
 from ..savings.rollout import EXACT, FAST, NONE, Savings, averaged, rollout
 from ..savings.timing import interleaved, step_parts
 from ..trainer import fit
@@ -47,7 +49,7 @@ def racer_loss(pipe: VideoPipeline,    # with a LoRA
 
 def _savings_of(name):
     "The savings of a racer; ValueError for an unknown name"
-    if name not in RACERS: raise unknown("racer", name, RACERS)
+    check_name("racer", name, RACERS)
     return RACERS[name]
 
 # %% ../../nbs/commands/bench.ipynb #3f64056d
@@ -94,8 +96,10 @@ def _write(path, found):
     with atomic_path(path) as tmp: Path(tmp).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 def _read(path):
-    "JSON, or None"
-    return json.loads(Path(path).read_text(encoding="utf-8")) if Path(path).exists() else None
+    "JSON, or None; ValueError that names a file which cannot be read"
+    if not Path(path).exists(): return None
+    try: return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as e: raise ValueError(f"{path} is no JSON ({e}): move it away, or give another --out") from None
 
 # %% ../../nbs/commands/bench.ipynb #39d8711b
 @dataclass(frozen=True)
@@ -243,10 +247,31 @@ class BenchOptions:
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/bench.ipynb #b79322e1
+_RACE = "racers", "seeds", "budget", "batch_size", "reward", "eval_test", "points", "diversity_prompts", "repeats"
+_REHEARSAL = "random_weights", "size", "num_frames", "vram", "tricks", "dtype", "through_align", "miniature"
+
+def _check_half(a):
+    "Refuse options of the other half of the command, and those of a size where the size is a miniature's"
+    other, do = (_RACE, "they are of the race, leave --recipe out") if a.recipe else (_REHEARSAL, "give --recipe")
+    said = [k for k in other if getattr(a, k) != getattr(BenchOptions, k)]
+    if said: raise ValueError(f"{', '.join(said)}: {do}, or leave {', '.join(said)} out")
+    small = [k for k in ("size", "num_frames") if a.miniature and getattr(a, k) is not None]
+    if small: raise ValueError(f"{small[0]}: a miniature has its own, leave --miniature or {small[0]} out")
+
+def _check_rehearsal(a, changes):
+    "Refuse what cannot be rehearsed, before a network is made"
+    check_least(a, train_steps=1, num_frames=1, num_inference_steps=1)
+    if a.dtype is not None: check_dtype(a.dtype)
+    if a.vram is not None: parse_bytes(a.vram)
+    parse_size(a.size)
+    trick_names(a.tricks)
+    load_recipe(a.recipe, **changes)
+
+# %% ../../nbs/commands/bench.ipynb #9288957e
 def _rehearsal(a):
     "The other half of the command"
-    check_least(a, train_steps=1, num_frames=1, num_inference_steps=1)
     changes = given(a, "size", "num_frames", "num_inference_steps", "dtype")
+    _check_rehearsal(a, changes)
     with out_folder(a.out) as out:
         found = rehearse_by_name(a.recipe, a.random_weights, a.train_steps, a.vram, a.tricks, a.miniature,
                                  out if a.through_align else None, **changes)
@@ -257,11 +282,22 @@ def _rehearsal(a):
 def _few(words): return dict(train_steps=2) if typed_value(words, "--recipe") else {}    # enough for a rehearsal
 
 # %% ../../nbs/commands/bench.ipynb #406f6b58
+def _same_race(a, out):
+    "ValueError if the folder holds the beginning of another race"
+    now = {k: getattr(a, k) for k in (*_RACE, "train_steps", "num_inference_steps") if k not in ("seeds", "repeats")}
+    old = _read(out/"asked.json") or now
+    other = [k for k in now if old.get(k) != now[k]]
+    if other: raise ValueError(f"{out} holds a race with {other[0]}={old.get(other[0])}: give another --out")
+    _write(out/"asked.json", now)
+
+# %% ../../nbs/commands/bench.ipynb #6e414846
 def _check_bench(a):
     "Refuse impossible options before any work; returns the racers"
     check_least(a, **dict.fromkeys(("seeds", "train_steps", "batch_size", "eval_test", "points", "repeats", "threads",
                                     "diversity_prompts"), 1))
-    if not a.budget > 0: raise ValueError(f"budget={a.budget}: must be above 0")
+    check_least(a, num_inference_steps=1)
+    check_number("budget", a.budget, above=0)
+    check_number("diversity_prompts", a.diversity_prompts, 1, a.eval_test, whole=True)
     names = ["official", *(n for n in a.racers.replace(",", " ").split() if n != "official")]
     return {n: _savings_of(n) for n in names}
 
@@ -283,6 +319,8 @@ def _time_and_race(a, racers, r, out):
 def bench(a: BenchOptions,  # of the command
          ) -> dict:         # what it wrote into results.json, but for the options
     "The work of `vader_bench`"
+    check_least(a, threads=1)
+    _check_half(a)
     torch.set_num_threads(a.threads)
     if a.recipe: return _rehearsal(a)
     racers = _check_bench(a)
@@ -290,6 +328,7 @@ def bench(a: BenchOptions,  # of the command
     training = Training(lr=1e-3, batch_size=a.batch_size, save_every=8)
     r = Race(load_reward(a.reward), load_prompts("tiny", "train"), test, a.diversity_prompts, training)
     with out_folder(a.out) as out:
+        _same_race(a, out)
         times, found = _time_and_race(a, racers, r, out)
         table, shares = race_table(found)
         results = dict(steps=times, shares=shares, **found)

@@ -55,6 +55,16 @@ def _source(a):
         "--vbench-results (two files)")
     return named[0]
 
+# %% ../../nbs/commands/eval.ipynb #6dca8877
+_OF_LORA = "split", "n", "per_prompt", "model", "lora_scale", "seed", "dtype", *SAMPLER
+
+def _check_own(a, source):
+    "ValueError for options that only another source has"
+    unused = dict(lora=(), folders=_OF_LORA, results=(*_OF_LORA, "prompts", "measures", "weights", "vbench"))[source]
+    other = next((k for k in unused if getattr(a, k) != getattr(EvalOptions, k)), None)
+    beside = "--before and --after" if source == "folders" else "--vbench-results"
+    if other: raise ValueError(f"{other}={getattr(a, other)!r:.80}: changes nothing beside {beside}, leave it out")
+
 def _folders(a):
     "Clips of two folders"
     from vader_nb.evaluate.folders import find_clips
@@ -195,6 +205,7 @@ def _compared(a):
     from vader_nb.evaluate.folders import pair_clips, vbench_files
     from vader_nb.shared import is_main
     source, names = _source(a), measure_names(list(a.measures))
+    _check_own(a, source)
     check_least(a, batch_size=1, per_prompt=1, n=2)
     made = _of_results(a.vbench_results) if source == "results" else None
     sides = _folders(a) if source == "folders" else None

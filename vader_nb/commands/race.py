@@ -6,6 +6,7 @@
 __all__ = ['RaceOptions', 'race_legs', 'chosen_rates', 'report_text', 'race_methods', 'vader_race']
 
 # %% ../../nbs/commands/race.ipynb #8a64ef2e
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -17,7 +18,7 @@ from ..console import check_least, option, out_folder, run_command
 from ..evaluate.contest import OPPONENTS, Contest, Leg, train_leg
 from ..evaluate.standings import (best_rates, claim_table, cost_table, factor_table, plot_contest, read_legs,
                                          results, reward_table, side_table, sweep_table)
-from ..names import check_number, unknown
+from ..names import check_name, check_number
 from ..rewards.load import load_reward
 from ..video import atomic_path
 
@@ -65,29 +66,37 @@ def chosen_rates(legs: list[dict],  # of `read_legs`
 # %% ../../nbs/commands/race.ipynb #763a32ce
 def _entered(text):
     "Names of opponents, in two groups: the mended, the published"
-    given = [n.strip() for n in text.split(",") if n.strip()] or [n for n in OPPONENTS if n != "base"]
+    given = list(dict.fromkeys(n.strip() for n in text.split(",") if n.strip())) or [*OPPONENTS]
+    if given == ["base"]: raise ValueError("opponents: the base model takes part in any case; give at least one method")
     for n in given:
-        if n not in OPPONENTS: raise unknown("opponent", n, OPPONENTS)
+        check_name("opponent", n, OPPONENTS)
     return [[n for n in given if n != "base" and ("official" in n) == late] for late in (False, True)]
 
 # %% ../../nbs/commands/race.ipynb #c79d91d4
 def _contests(a):
     "A contest for each reward; refuses impossible options before any work"
-    check_least(a, seeds=1, threads=1, diversity_prompts=0)
+    check_least(a, seeds=1, threads=1, diversity_prompts=0, queries=1, every=1)
     check_number("keep", a.keep, 0, 1)
+    check_number("minutes", a.minutes, 0, none=True)
     if a.queries < a.every or a.queries % a.every: raise ValueError(
         f"queries={a.queries}: must be a multiple of every={a.every}, the queries between two evaluations")
     names = [r.strip() for r in a.rewards.split(";") if r.strip()]
     if not names: raise ValueError("rewards: give at least one, such as tiny-aesthetic")
+    twice = [r for r in names if names.count(r) > 1]
+    if twice: raise ValueError(f"rewards: {twice[0]!r} is there twice")
+    found = [Contest(r, a.train, a.test, a.every, a.diversity_prompts) for r in names]
+    found[0].prompts()                  # refuses more than there are
     for r in names: load_reward(r)
-    return [Contest(r, a.train, a.test, a.every, a.diversity_prompts) for r in names]
+    return found
 
+# %% ../../nbs/commands/race.ipynb #77ce7095
 def _rates(text):
     "Learning rates, as numbers"
     try: lrs = [float(v) for v in text.replace(",", " ").split()]
     except ValueError: raise ValueError(f"lrs={text!r}: give numbers, such as 1e-3 3e-3") from None
-    if not lrs or min(lrs) <= 0: raise ValueError(f"lrs={text!r}: give at least one number, all above 0")
-    return lrs
+    if not lrs: raise ValueError(f"lrs={text!r}: give at least one number, above 0")
+    for lr in lrs: check_number("lrs", lr, above=0)
+    return list(dict.fromkeys(lrs))
 
 def _all_legs(a, out, contests, groups, lrs):
     "(contest, leg), in the order of the race"
@@ -140,8 +149,11 @@ def _report(a, out, contests):
     if not known: raise ValueError(f"{out} has no legs of this contest yet: run the command without --report")
     texts = [report_text(legs, c, a.queries, a.keep) for c, legs in known]
     with atomic_path(out/"results.md") as tmp: Path(tmp).write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-    for c, legs in known: _save_plot(out/f"{c.reward.replace(' ', '')}.png", results(legs, a.queries), a.queries)
+    for c, legs in known: _save_plot(out/_plot_name(c.reward), results(legs, a.queries), a.queries)
     print("", *texts, f"In {out}: results.md, plots, and a file of each leg", sep="\n\n")
+
+# %% ../../nbs/commands/race.ipynb #2498b101
+def _plot_name(reward): return re.sub(r"[^\w.,*+()=-]", "", reward)[:200] + ".png"      # in no other folder
 
 def _save_plot(file, found, queries):
     "The curves, as a picture"

@@ -57,6 +57,9 @@ def _prompts_to_sample(a):
         "--chunks continues a picture several times: give --image, and a model such as tiny-i2v or svd")
     check_least(a, chunks=1, per_prompt=1, batch_size=1)
     check_number("lora_scale", a.lora_scale)
+    if a.lora_scale != 1 and not a.lora: raise ValueError(
+        f"lora_scale={a.lora_scale}: there is no LoRA to scale; give --lora, or leave it out")
+    if a.split != "all" and not a.prompts: raise ValueError(f"split={a.split!r}: is of --prompts, leave it out")
     check_number("fps", a.fps, above=0)
     if a.n is not None and not a.prompts: raise ValueError(
         "--n chooses from --prompts; for several videos of one --prompt or --image use --per-prompt")

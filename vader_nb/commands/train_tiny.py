@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import check_least, option, out_folder, run_command
+from ..names import check_name, check_number
 
 # %% ../../nbs/commands/train_tiny.ipynb #ba3f68e4
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ PARTS = dict(vae=_train_vae, unet=_train_unet, outlines=_train_outlines)
 
 # %% ../../nbs/commands/train_tiny.ipynb #a39cc486
 def _check_init(a):
-    "Refuse a part and a folder that do not belong together"
+    "Refuse a part and options that do not belong together"
+    for k in ("vae", "eval_every", "n_eval"):
+        if a.part == "vae" and getattr(a, k) is not None: raise ValueError(
+            f"{k}={getattr(a, k)}: not for --part vae, leave it out")
     if a.init and a.part == "vae": raise ValueError(
         "init: only --part unet and --part outlines can go on from a model, got --part vae")
     if a.part == "outlines" and not a.init: raise ValueError(
@@ -83,11 +87,11 @@ def _check_init(a):
 
 def _check_training(a):
     "Refuse impossible options"
-    if a.part not in PARTS: raise ValueError(f"part={a.part!r}: give 'vae', 'unet' or 'outlines'")
+    check_name("part", a.part, PARTS)
     check_least(a, train_steps=1, batch_size=1, n_videos=1 if a.part == "vae" else 64, eval_every=1, n_eval=1)
     most = 96 if a.part == "outlines" else 200
     if a.n_eval is not None and a.n_eval > most: raise ValueError(f"n_eval={a.n_eval}: at most {most} for {a.part}")
-    if a.lr is not None and not a.lr > 0: raise ValueError(f"lr={a.lr}: must be above 0")
+    check_number("lr", a.lr, above=0, none=True)
     if a.vae and not (Path(a.vae)/"config.json").is_file(): raise FileNotFoundError(
         f"vae: no config.json in {a.vae}; give the folder 'vae' that --part vae wrote")
     _check_init(a)

@@ -23,7 +23,8 @@ from .vbench import (
     aesthetic_quality, amt_between, background_consistency, clip_embedder, dino_embedder, dynamic_degree,
     imaging_quality, laion_score, motion_smoothness, raft_flow, subject_consistency, temporal_flicker)
 from ..hub import load_strict, read_config, read_tensors
-from ..names import as_list, resolve, unknown
+from ..models.load import check_device
+from ..names import as_list, as_path, check_kind, resolve, unknown
 from ..pipeline import seeded
 from ..rewards.clip import load_clip
 from ..rewards.load import DOWNLOADS, load_reward, reward_names
@@ -181,6 +182,9 @@ def load_measure(name: str,                           # of `MEASURES`, or a rewa
                  device: str = "cpu",                 # where the networks go
                 ) -> Callable:                        # frames (B, F, 3, H, W), prompts -> (B,)
     "A measure with its networks; raises FileNotFoundError or ValueError for weights that do not fit"
+    check_kind("name", name, str, "'tiny-subject_consistency'")
+    check_device(device)
+    if weights is not None: as_path("weights", weights)
     if name not in MEASURES:
         reward = load_reward(name).to(device)
         return lambda frames, prompts: reward(frames.to(device), prompts)

@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 from .by_name import direction, is_motion, least_frames, load_measure, measure_names
 from .folders import Clip, digest, pair_clips, read_clip
 from .measures import Table, format_table
-from ..names import check_number
+from ..models.load import check_device
+from ..names import as_path, check_number
 from ..video import atomic_path, before_after, check_out_dir, write_image
 
 # %% ../../nbs/evaluate/compare.ipynb #6aff20a4
@@ -243,6 +244,8 @@ def compare(
     "Measure and compare two sets of videos; bad input is refused before work, and work is kept"
     pairs, names = pair_clips(before, after), measure_names(measures)
     check_number("batch_size", batch_size, 1, whole=True)
+    check_device(more.get("device", "cpu"))
+    if more.get("weights") is not None: as_path("weights", more["weights"])
     if len({c.prompt for c in before}) < 2: raise ValueError("all videos are of one prompt: compare at least 2")
     shapes = check_shapes(pairs)
     _check_lengths(shapes, names)

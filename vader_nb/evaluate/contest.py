@@ -20,9 +20,9 @@ from ..methods.dpo import DPO
 from ..methods.nft import NFT
 from ..methods.vader import Vader, align
 from ..models.load import load_pipeline
-from ..names import unknown
+from ..names import as_path, check_kind, check_name, check_number
 from ..prompts import load_prompts, sample_prompts
-from ..rewards.load import load_reward
+from ..rewards.load import load_reward, reward_names
 from ..sampling import SamplerSettings
 from ..savings.rollout import EXACT, NONE, Savings
 from ..training import Training, check_count, hashed, plain
@@ -37,6 +37,13 @@ class Opponent:
     queries: int = 16           # of the reward, from one batch to the next
     savings: Savings = NONE     # with the number of updates on a batch
 
+    def __post_init__(self):
+        if self.method is not None and not hasattr(self.method, "loss_fn"): raise TypeError(
+            f"method must be the options of one, such as Vader() or DDPO(), or None; got {self.method!r:.80}")
+        for k in ("prompts", "queries"): check_count(k, getattr(self, k))
+        check_kind("savings", self.savings, Savings, "FAST")
+
+# %% ../../nbs/evaluate/contest.ipynb #34caa840
 _GROUPS = dict(videos_per_prompt=4, buffer_size=16, min_count=4, reward_frames=4)
 _TWICE = Savings(updates_per_rollout=2)
 OPPONENTS = {
@@ -70,9 +77,7 @@ class Contest:
     sampler: SamplerSettings = SamplerSettings(4, 1., 1.)   # T, guidance, eta
     model: str = "tiny"             # a name or a folder for `load_pipeline`
 
-    def __post_init__(self):
-        for k in ("train", "test", "every", "rank"): check_count(k, getattr(self, k))
-        if self.every % 16: raise ValueError(f"every={self.every}: must be a multiple of 16, the queries of a batch")
+    def __post_init__(self): _check_contest(self)
 
     def prompts(self):
         "Training prompts, and held-out ones"
@@ -80,6 +85,17 @@ class Contest:
     def named(self):
         "The same, with the name of the model's folder, wherever that lies"
         return replace(self, model=Path(self.model).name)
+
+# %% ../../nbs/evaluate/contest.ipynb #7e6e8f8b
+def _check_contest(c):
+    "Refuse what cannot be, before anything is trained"
+    for k in ("train", "test", "every", "rank"): check_count(k, getattr(c, k))
+    if c.every % 16: raise ValueError(f"every={c.every}: must be a multiple of 16, the queries of a batch")
+    check_number("diversity_prompts", c.diversity_prompts, 0, c.test, whole=True)
+    check_kind("sampler", c.sampler, SamplerSettings, "SamplerSettings(4, 1., 1.)")
+    check_kind("reward", c.reward, str, "'tiny-aesthetic'")
+    if ".py:" not in c.reward: reward_names(c.reward)
+    as_path("model", c.model)
 
 # %% ../../nbs/evaluate/contest.ipynb #38965c79
 @dataclass(frozen=True)
@@ -90,7 +106,9 @@ class Leg:
     seed: int = 0       # of LoRA, prompts and noise
 
     def __post_init__(self):
-        if self.opponent not in _ALL: raise unknown("opponent", self.opponent, _ALL)
+        check_name("opponent", self.opponent, _ALL)
+        check_number("lr", self.lr, above=0)
+        check_count("seed", self.seed, 0)
 
 @cache
 def _weights(model, reward):
@@ -115,12 +133,17 @@ def leg_file(folder: str | Path,  # of the contest
              leg: Leg,            # one training
             ) -> Path:            # its name ends with a hash of `leg_config`
     "Where a leg is written"
-    return Path(folder)/f"{leg.opponent.replace(' ', '-')}-{hashed(leg_config(contest, leg))}.json"
+    check_kind("contest", contest, Contest, "Contest()")
+    check_kind("leg", leg, Leg, "Leg('VADER')")
+    return as_path("folder", folder)/f"{leg.opponent.replace(' ', '-')}-{hashed(leg_config(contest, leg))}.json"
 
+# %% ../../nbs/evaluate/contest.ipynb #073acc34
 def read_leg(file: Path,        # of `leg_file`
             ) -> dict | None:   # what `train_leg` wrote; None: nothing yet
-    "What is known of a leg"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    "What is known of a leg; ValueError that names a file which cannot be read"
+    if not (file := as_path("file", file)).is_file(): return None
+    try: return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as e: raise ValueError(f"{file} is no JSON ({e}): move it away, and it is made again") from None
 
 def write_found(file: Path,   # JSON
                 found,        # plain data
@@ -187,6 +210,7 @@ def train_leg(folder: str | Path,  # for the legs' files; checkpoints are in `ch
              ) -> dict:            # leg, config, log (`_LOGGED`), points: what was spent and judged at each evaluation
     "Train and judge a leg up to a number of queries; what is in its file already is not done again"
     file = leg_file(folder, contest, leg)
+    _check_queries(contest, leg, queries)
     found = read_leg(file) or dict(asdict(leg), config=leg_config(contest, leg), log=[], points=[])
     at = [0] if leg.opponent == "base" else range(contest.every, queries + 1, contest.every)
     for q in list(at)[len(found["points"]):]:
@@ -195,6 +219,14 @@ def train_leg(folder: str | Path,  # for the legs' files; checkpoints are in `ch
         write_found(file, found)
         if "failed" in found: break
     return found
+
+# %% ../../nbs/evaluate/contest.ipynb #c789dfaa
+def _check_queries(contest, leg, queries):
+    "A training ends with an evaluation"
+    if leg.opponent == "base": return
+    check_number("queries", queries, contest.every, whole=True)
+    if queries % contest.every: raise ValueError(
+        f"queries={queries}: must be a multiple of every={contest.every}, the queries between two evaluations")
 
 def _advance(found, contest, leg, queries, checkpoint):
     "Go on, or write down that numbers became too large: a learning rate of a sweep may be too high"
@@ -210,6 +242,7 @@ def leg_pipeline(folder: str | Path,  # of `train_leg`
                 ):                    # a pipeline; with its LoRA, unless the leg is the base model
     "The model that a leg has made; the LoRA is kept in `loras`"
     file = leg_file(folder, contest, leg)
+    _check_queries(contest, leg, queries)
     lora = Path(folder)/"loras"/f"{file.stem}-{queries}.safetensors"
     if leg.opponent != "base" and not lora.is_file():
         checkpoint = Path(folder)/"checkpoints"/file.with_suffix(".pt").name

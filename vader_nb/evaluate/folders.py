@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..names import as_list
+from ..names import as_list, as_path
 from ..video import atomic_path, check_out_dir, from_uint8, read_video, to_uint8, write_video
 
 # %% ../../nbs/evaluate/folders.ipynb #60a86f68
@@ -75,7 +75,7 @@ def find_clips(folder: str | Path,                 # of videos
                prompts: list[str] | None = None,   # one for each video, in the order of their names; None: as written
               ) -> list[Clip]:                     # in the order of their names
     "The videos of a folder with their prompts; FileNotFoundError or ValueError"
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     if not folder.is_dir(): raise FileNotFoundError(f"no folder {str(folder)!r}: give a folder of videos")
     paths = sorted(filter(_is_clip, folder.iterdir()), key=_natural)
     _check_paths(folder, paths)
@@ -173,7 +173,7 @@ def write_vbench_results(path: Path,                             # NAME_eval_res
 def read_vbench_results(path: str | Path,                    # NAME_eval_results.json
                        ) -> dict[str, dict[str, float]]:     # our name -> video path -> value, all in [0, 1]
     "Results of VBench, per video; FileNotFoundError, or ValueError for a file of another form"
-    path, ours = Path(path), {v: k for k, v in VBENCH_NAMES.items()}
+    path, ours = as_path("path", path), {v: k for k, v in VBENCH_NAMES.items()}
     if not path.is_file(): raise FileNotFoundError(f"no file {path}: VBench writes NAME_eval_results.json")
     try:
         return {ours[k]: {v["video_path"]: float(v["video_results"])/_unit(k) for v in videos}

@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from torch import Tensor
 from .measures import diversity
 from ..lora import save_lora, without_lora
-from ..names import as_list, check_number
-from ..pipeline import check_prompts
+from ..names import as_list, check_kind, check_name, check_number
+from ..pipeline import check_pipeline, check_prompts
 from ..prompts import prompt_key
 from ..rewards.core import Reward, motion_energy
 from ..rewards.load import load_reward
@@ -119,7 +119,12 @@ def _check_guard(g):
     "Refuse what cannot work, before any work"
     check_count("every", g.every)
     check_count("seeds", g.seeds, 2)
-    if g.act not in ACTS: raise ValueError(f"act={g.act!r}: give one of {', '.join(ACTS)}")
+    check_pipeline(g.pipe)
+    check_kind("limits", g.limits, Limits, "Limits(fall=.3)")
+    check_kind("settings", g.settings, dict, "dict(num_inference_steps=4)")
+    for k in ("embed", "draw"):
+        if not callable(getattr(g, k)): raise TypeError(f"{k} must be a function, got {getattr(g, k)!r:.80}")
+    check_name("act", g.act, ACTS)
     g.prompts, g.reward, g.witnesses = check_prompts(g.prompts), load_reward(g.reward), load_reward(g.witnesses)
     trained = [k for k in g.witnesses.leaves if k in g.reward.leaves]
     if trained: raise ValueError(f"witness {trained[0]!r} is what the run is trained on: give another reward")

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..names import check_number
-from ..pipeline import VideoPipeline, check_prompts
+from ..pipeline import VideoPipeline, check_pipeline, check_prompts
 from ..prompts import texts_of
 from ..rewards.load import load_reward
 from ..rewards.clip import image_embeds, load_clip
@@ -141,8 +141,9 @@ def _diversity_of(pipe, prompts, seeds, embed, seed, batch_size, bar, draw, sett
     return diversity(torch.cat(embeds).unflatten(0, (len(prompts), seeds)))
 
 # %% ../../nbs/evaluate/measures.ipynb #feb15328
-def _checked(prompts, reward, seed, batch_size, diversity_prompts, diversity_seeds):
+def _checked(pipe, prompts, reward, seed, batch_size, diversity_prompts, diversity_seeds):
     "Prompts and reward, and sensible counts"
+    check_pipeline(pipe)
     prompts, reward = check_prompts(prompts), load_reward(reward)
     check_number("seed", seed, whole=True)
     check_number("batch_size", batch_size, 1, whole=True)
@@ -174,7 +175,7 @@ def evaluate(pipe: VideoPipeline,  # any pipeline, with or without a LoRA
              **settings,  # of `draw`: num_inference_steps, guidance_scale, eta, frames_at_once
             ) -> Evaluation:
     "Sample, score and measure a model; raises ValueError or TypeError for bad input before any work"
-    prompts, reward = _checked(prompts, reward, seed, batch_size, diversity_prompts, diversity_seeds)
+    prompts, reward = _checked(pipe, prompts, reward, seed, batch_size, diversity_prompts, diversity_seeds)
     chosen = prompts[:diversity_prompts]
     total = len(prompts) + len(chosen)*diversity_seeds
     with tqdm(total=total, desc=progress, disable=not (progress and is_main()), unit="video") as bar:

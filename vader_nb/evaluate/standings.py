@@ -24,7 +24,8 @@ def read_legs(folder: str | Path,  # of `train_leg`
              ) -> list[dict]:      # what `train_leg` wrote
     "The legs of a contest that are there; ValueError if they belong to different weights"
     found = [read_leg(f) for f in sorted(Path(folder).glob("*.json"))]
-    legs = [f for f in found if f.get("config", {}).get("contest") == plain(contest.named())]
+    told = [f for f in found if isinstance(f, dict) and isinstance(f.get("config"), dict)]     # others are none of ours
+    legs = [f for f in told if f["config"].get("contest") == plain(contest.named())]
     weights = {f["config"]["weights"] for f in legs}
     if len(weights) > 1: raise ValueError(
         f"{folder} holds legs of a contest with {len(weights)} versions of the weights: they cannot be compared, "

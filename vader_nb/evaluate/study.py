@@ -52,8 +52,7 @@ def make_study(before: list[Clip],   # of `find_clips`
     "A study of two sets of videos; ValueError for what has no partner, cannot be read, or differs in size"
     pairs = tuple(pair_clips(before, after))
     check_number("seed", seed, whole=True)
-    if not 0 <= checks <= len(pairs): raise ValueError(
-        f"checks={checks}: give 0 to {len(pairs)}, at most one for each of the {len(pairs)} pairs")
+    check_number("checks", checks, 0, len(pairs), whole=True)       # at most one for each pair
     check_shapes(pairs)
     return Study(pairs, checks, seed)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .study import CHECK, DAMAGE, OTHER, QUESTIONS, Answer, Study, Trial, check_rater, trial_videos
 from .study_widget import clip_bytes
+from ..names import as_path, check_kind, check_number
 from ..video import atomic_path
 
 # %% ../../nbs/evaluate/study_page.ipynb #4b1865d4
@@ -187,7 +188,10 @@ def write_page(study: Study,
                fps: float = 8.,          # frames a second
               ) -> Path:                 # of the page
     "One file that asks; the same codes if it is written again"
-    folder, trials = Path(folder), _page_trials(study)
+    check_kind("study", study, Study, "make_study(before, after)")
+    check_kind("title", title, str, "'Which video is better?'")
+    check_number("fps", fps, above=0)
+    folder, trials = as_path("folder", folder), _page_trials(study)
     key = _key(folder/"key.json", study, trials)
     code, items, videos = {v: k for k, v in key.items()}, [], {}
     for t in trials:

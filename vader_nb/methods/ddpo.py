@@ -16,6 +16,7 @@ from ..diffusion import log_prob
 from .policy import check_policy, clip_range, policy_rollout, ppo_loss, replay, step_kl
 from .scores import (PromptStats, check_savings, gathered, handed_out, in_pieces, reference,
                                      repeat_batch, score_latents, trainable)
+from ..names import check_flag, check_number
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
 from ..sampling import choose_frames, plan_sampling
@@ -40,10 +41,11 @@ class DDPO:
 
     def __post_init__(self):
         for k in ("buffer_size", "min_count", "videos_per_prompt", "minibatches"): check_count(k, getattr(self, k))
-        if self.noise_level is not None and not 0 < self.noise_level: raise ValueError(
-            f"noise_level={self.noise_level}: a policy needs noise, give a number above 0 or None")
-        if self.clip is not None and not 0 < self.clip: raise ValueError(f"clip={self.clip}: must be above 0, or None")
-        if not 0 <= self.anchor: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
+        for k in ("reward_frames", "steps_per_update"): check_number(k, getattr(self, k), 1, whole=True, none=True)
+        for k in ("noise_level", "clip"): check_number(k, getattr(self, k), above=0, none=True)     # none: no policy
+        check_number("max_advantage", self.max_advantage, above=0)
+        check_number("anchor", self.anchor, 0)
+        check_flag("batch_ratio", self.batch_ratio)
 
 # %% ../../nbs/methods/ddpo.ipynb #d88b33e8
 class DDPOLoss:

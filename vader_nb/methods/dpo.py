@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 
 from .forward import check_noising, noised_videos, random_timesteps
 from .scores import check_savings, gathered, handed_out, reference, repeat_batch, score_latents
+from ..names import check_flag, check_number
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
 from ..sampling import choose_frames, plain_rollout, plan_sampling
@@ -56,8 +57,11 @@ class DPO:
     def __post_init__(self):
         check_count("buffer_size", self.buffer_size, 0)
         check_count("videos_per_prompt", self.videos_per_prompt, 2)
-        if not self.beta > 0: raise ValueError(f"beta={self.beta}: must be above 0")
+        check_number("beta", self.beta, above=0)
+        check_number("reward_frames", self.reward_frames, 1, whole=True, none=True)
+        for k in ("official_dims", "official_pairs"): check_flag(k, getattr(self, k))
 
+# %% ../../nbs/methods/dpo.ipynb #cd1ea6a0
 def best_and_worst(latents: Tensor,  # (k*B, C, f, h, w), those of a prompt beside each other
                    scores: Tensor,   # (k*B,)
                    k: int,           # videos of each prompt

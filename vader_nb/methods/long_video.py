@@ -20,6 +20,7 @@ from ..savings.memory import offload_graph, replaced
 from ..pictures import ImagePrompt, fit_image
 from ..rewards.core import Reward, as_reward, maximise, motion_reward, reads_pictures, reward_loss
 from ..rewards.clip import image_embeds, load_clip
+from ..names import as_list, check_flag, check_kind, check_number
 from ..pipeline import check_prompts
 from ..prompts import texts_of
 from ..sampling import seeded, start_noise
@@ -36,7 +37,7 @@ def first_images(pipe,              # image to video
         f"{pipe.name} does not continue pictures; load tiny-i2v, svd or svd-xt")
     if isinstance(image, torch.Tensor):
         image = [ImagePrompt("picture", x) for x in (image[None] if image.ndim == 3 else image)]
-    prompts = [image] if isinstance(image, ImagePrompt) else list(image)
+    prompts = [image] if isinstance(image, ImagePrompt) else as_list("image", image)
     if not prompts: raise ValueError("no picture to continue: give at least one")
     prompts = check_prompts(prompts, pictures=True)
     return torch.stack([fit_image(p.image.float(), pipe.size) for p in prompts]).to(pipe.device)
@@ -51,11 +52,10 @@ class Chain:
     offload: bool = False                   # what finished chunks saved for backward waits in main memory
 
     def __post_init__(self):
-        n = self.chunks
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(
-            f"chunks={n!r}: must be a whole number of at least 1")
-        if not self.chosen <= set(range(n)): raise ValueError(
-            f"grad_chunks={sorted(self.chosen)}: there are chunks 0 to {n - 1}")
+        check_number("chunks", self.chunks, 1, whole=True)
+        for c in () if self.grad_chunks is None else as_list("grad_chunks", self.grad_chunks):
+            check_number("grad_chunks", c, 0, self.chunks - 1, whole=True)
+        for k in ("through_border", "offload"): check_flag(k, getattr(self, k))
 
     @property
     def chosen(self): return set(range(self.chunks) if self.grad_chunks is None else self.grad_chunks)
@@ -69,6 +69,11 @@ def constant(pipe):  # any pipeline, such as one with a LoRA
     with replaced(pipe, denoiser=copy.deepcopy(pipe.denoiser, same)): yield       # other modules around the same memory
 
 # %% ../../nbs/methods/long_video.ipynb #c80f0e76
+def _as_chain(chain, savings):
+    "A number as a chain; TypeError for savings of another class"
+    check_kind("savings", savings, Savings, "FAST")
+    return chain if isinstance(chain, Chain) else Chain(chain)
+
 def _around_chunk(pipe, chain, c):
     "The contexts in which a chunk is drawn"
     waits = chain.offload and c < chain.chunks - 1
@@ -88,7 +93,7 @@ def autoregressive_sample(
     **settings,                             # num_inference_steps, guidance_scale, eta
 ) -> torch.Tensor:                          # pixels (B, chunks*(F - 1) + 1, 3, H, W) in [0, 1]
     "Continue pictures, then the last frame of that, and so on (section 4); each chunk shares a frame with the last"
-    chain, images, video = chain if isinstance(chain, Chain) else Chain(chain), first_images(pipe, image), []
+    chain, images, video = _as_chain(chain, savings), first_images(pipe, image), []
     for c in range(chain.chunks):
         K = grad_steps if c in chain.chosen or images.requires_grad else 0
         waiting, weights = _around_chunk(pipe, chain, c)
@@ -112,7 +117,8 @@ def sample_long(pipe,                        # image to video
                 **settings,                  # of `sample_latents`
                ) -> torch.Tensor:            # pixels (B, chunks*(F - 1) + 1, 3, H, W) in [0, 1]
     "Continue each picture `chunks` times, without gradients"
-    if batch_size < 1: raise ValueError(f"batch_size={batch_size}: must be at least 1")
+    check_number("batch_size", batch_size, 1, whole=True)
+    check_number("seed", seed, whole=True)
     images, videos, chain = first_images(pipe, prompts), [], Chain(chunks)
     with torch.no_grad(), tqdm(total=chunks*-(-len(images)//batch_size), unit="chunk", disable=not progress) as bar:
         for i in range(0, len(images), batch_size):
@@ -158,9 +164,11 @@ def straddling_windows(num_frames: int,      # frames of a chunk
                        length: int = 8,      # frames of a window, even
                       ) -> list[list[int]]:  # frame numbers: around each border, the two ends, spread over all
     "Windows of a long video whose frames come from more than one chunk; ValueError for lengths that do not fit"
+    check_number("num_frames", num_frames, 2, whole=True)
+    check_number("chunks", chunks, 2, whole=True)       # a single one has no border
+    check_number("length", length, 2, num_frames, whole=True)
     n = chunks*(num_frames - 1) + 1
-    if chunks < 2: raise ValueError(f"chunks={chunks}: a single chunk has no border")
-    if length % 2 or not 2 <= length <= num_frames: raise ValueError(
+    if length % 2: raise ValueError(
         f"length={length}: give an even number of frames from 2 to {num_frames}, the length of a chunk")
     borders = [list(range(b - length//2 + 1, b + length//2 + 1)) for b in range(num_frames - 1, n - 1, num_frames - 1)]
     return [*borders, [*range(length//2), *range(n - length//2, n)], [i*(n - 1)//(length - 1) for i in range(length)]]
@@ -172,7 +180,12 @@ def over_windows(reward: Reward,            # of short videos
                  given: bool = False,       # the first half of a window is given: gradient reaches the second half only
                 ) -> Reward:                # of long videos: the mean over the windows
     "A reward of short videos, taken over windows of a long one; ValueError for a video that is too short"
-    reward, last, half = as_reward(reward), max(max(w) for w in windows), len(windows[0])//2
+    reward, windows = as_reward(reward), [as_list("windows", w) for w in as_list("windows", windows)]
+    for i in sum(windows, []): check_number("windows", i, 0, whole=True)
+    if len({len(w) for w in windows} - {0}) != 1: raise ValueError(
+        f"windows={windows!r:.80}: give at least one list of frame numbers, all of one length")
+    check_flag("given", given)
+    last, half = max(map(max, windows)), len(windows[0])//2
     @reads_pictures
     def mean(frames, prompts):
         if frames.shape[1] <= last: raise ValueError(
@@ -187,6 +200,8 @@ def over_windows(reward: Reward,            # of short videos
 def half_masks(grid: tuple[int, int, int],  # tokens of a window: in time, rows, columns
               ) -> list:                    # masks for `vjepa_reward`
     "Hide the second half of a window and guess it from the first, and the other way round"
+    if len(as_list("grid", grid)) != 3: raise ValueError(f"grid={grid!r:.80}: give three numbers of tokens")
+    for n in grid: check_number("grid", n, 1, whole=True)
     half, all_tokens = grid[0]//2*grid[1]*grid[2], torch.arange(grid[0]*grid[1]*grid[2])
     return [(all_tokens[:half], all_tokens[half:]), (all_tokens[half:], all_tokens[:half])]
 
@@ -223,6 +238,9 @@ def chain_loss(pipe,                            # image to video, with a LoRA
                **settings,                      # num_inference_steps, guidance_scale, eta
               ) -> Callable:                    # a loss function for `fit`
     "Algorithm 1 for a chain of chunks, as a loss function of a batch of `ImagePrompt`s"
+    check_kind("reward", reward, Reward, "load_reward('tiny-vjepa')")
+    check_kind("chain", chain, Chain, "Chain(3)")
+    check_kind("savings", savings, Savings, "FAST")
     def loss_fn(batch):
         generators = batch.generators, batch.shared
         video = autoregressive_sample(pipe, batch.prompts, chain, grad_steps, savings, *generators, **settings)

@@ -21,7 +21,7 @@ from ..downloads import fetch_files, is_hub_id
 from ..hub import read_tensors
 from ..lora import load_lora, lora_file, write_safetensors
 from ..models.videocrafter2 import unet_names
-from ..names import check_number, unknown
+from ..names import as_path, check_name, check_number
 from ..video import atomic_path
 
 # %% ../../nbs/methods/lora_formats.ipynb #7382c3a4
@@ -139,7 +139,7 @@ def _part(path, layer, has, alpha, size):
 def find_lora(place: str | Path,   # a file, a folder, or a hub id
              ) -> Path:            # the file; read_lora says if there is none
     "Where a LoRA is, fetched from the hub if it is there; ValueError for a place that holds several"
-    here = Path(place)
+    here = as_path("place", place)
     if here.is_file() or not (here.is_dir() or is_hub_id(place)): return here
     folder = fetch_files(place, "*.safetensors")
     ours, files = lora_file(folder), sorted(folder.rglob("*.safetensors"))
@@ -216,8 +216,8 @@ def write_lora(parts: dict[str, Part],  # of `read_lora` or `lora_parts`
                layout: str = "diffusers",  # of `LAYOUTS`
               ) -> Path:                # the file
     "A LoRA as another program reads it, whole or not at all"
-    if layout not in LAYOUTS: raise unknown("layout", layout, LAYOUTS)
-    path = lora_file(path) if layout == "diffusers" else Path(path)
+    check_name("layout", layout, LAYOUTS)
+    path = lora_file(path) if layout == "diffusers" else as_path("path", path)
     suffix = ".pt" if layout == "vader" else ".safetensors"
     if path.suffix != suffix: raise ValueError(f"{path}: a file in the layout {layout!r} ends in {suffix}")
     parts = _fitted_to(layout, parts)

@@ -6,7 +6,6 @@
 __all__ = ['optimality', 'old_decay', 'TwoSided', 'nft_objective', 'NFT', 'NFTLoss', 'nft_loss']
 
 # %% ../../nbs/methods/nft.ipynb #077b56aa
-import math
 from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from .forward import check_noising, noised_videos, random_timesteps
 from .scores import (Copy, check_savings, gathered, group_advantages, handed_out, in_pieces,
                                      reference, repeat_batch, score_latents, trainable)
+from ..names import check_flag, check_number
 from ..pipeline import VideoPipeline
 from ..rewards.core import Reward
 from ..sampling import choose_frames, plain_rollout, plan_sampling
@@ -89,12 +89,11 @@ class NFT:
         check_count("videos_per_prompt", self.videos_per_prompt, 2)
         check_count("levels", self.levels)
         check_count("flat", self.flat, 0)
-        if not 0 < self.mix: raise ValueError(f"mix={self.mix}: must be above 0")
-        if not 0 < self.max_advantage < math.inf: raise ValueError(
-            f"max_advantage={self.max_advantage}: must be above 0")
-        if not 0 <= self.anchor: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
-        if not (0 <= self.hold <= 1 and self.rate >= 0): raise ValueError(
-            f"rate={self.rate}, hold={self.hold}: hold is a share from 0 to 1, and rate at least 0")
+        check_number("reward_frames", self.reward_frames, 1, whole=True, none=True)
+        for k in ("mix", "max_advantage"): check_number(k, getattr(self, k), above=0)
+        for k in ("anchor", "rate"): check_number(k, getattr(self, k), 0)
+        check_number("hold", self.hold, 0, 1)       # the old model keeps between 0 and 1 of itself
+        check_flag("global_std", self.global_std)
 
 # %% ../../nbs/methods/nft.ipynb #b7ea2155
 class NFTLoss:

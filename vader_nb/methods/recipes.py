@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 
 from ..console import option, typed_value
 from .experiments import RECIPE_TABLE
-from ..names import check_number, parse_arguments, resolve, unknown
+from ..names import check_name, check_number, parse_arguments, resolve
 
 # %% ../../nbs/methods/recipes.ipynb #18c64d58
 @dataclass(frozen=True)
@@ -63,19 +63,19 @@ def load_recipe(name: str,      # of `RECIPE_TABLE`
                 **changes,      # other values for some of its settings
                ) -> Recipe:
     "A recipe by its name; ValueError with the nearest ones, and TypeError for a setting that there is not"
-    if name not in RECIPE_TABLE: raise unknown("recipe", name, RECIPE_TABLE)
+    check_name("recipe", name, RECIPE_TABLE)
     return Recipe(**dict(recipe=name) | recipe_values(name) | changes)
 
 def recipe_values(name: str) -> dict:
     "Its settings without their sources; what is not among them is as in the recipe `tiny`"
-    if name not in RECIPE_TABLE: raise unknown("recipe", name, RECIPE_TABLE)
+    check_name("recipe", name, RECIPE_TABLE)
     return {k: s.value for k, s in RECIPE_TABLE[name].settings.items()}
 
 # %% ../../nbs/methods/recipes.ipynb #f858b284
 def sources(name: str,        # of `RECIPE_TABLE`
            ) -> list[tuple]:   # setting, value, source
     "Where each setting of a recipe was read"
-    if name not in RECIPE_TABLE: raise unknown("recipe", name, RECIPE_TABLE)
+    check_name("recipe", name, RECIPE_TABLE)
     return [(k, *s) for k, s in RECIPE_TABLE[name].settings.items()]
 
 def recipe_list() -> str:      # a line for each
@@ -140,7 +140,7 @@ def _vader(r):
 
 def method_of(r: Recipe):  # options of a method: `Vader`, `DDPO`, `DPO`, `NFT`
     "The method, by its name"
-    if r.method not in METHODS: raise unknown("method", r.method, METHODS)
+    check_name("method", r.method, METHODS)
     own = _named(r.method_options, "method_options")
     if r.method == "vader" and own: raise ValueError(
         "method_options: VADER's are grad_steps, reward_frames, anchor, target")
@@ -215,7 +215,7 @@ def downloads_of(r: Recipe) -> list:     # a `Download` for each repository
 def arguments(r: Recipe) -> dict:
     "What `align` takes besides model, reward and prompts"
     from vader_nb.savings.rollout import SAVINGS
-    if r.savings not in SAVINGS: raise unknown("savings", r.savings, SAVINGS)
+    check_name("savings", r.savings, SAVINGS)
     if r.chunks and r.chunks > 1: raise ValueError(
         f"chunks={r.chunks}: `align` trains one chunk; `align_long` trains a long video")
     return dict(train_steps=r.train_steps, method=method_of(r), lora=lora_of(r), savings=SAVINGS[r.savings],

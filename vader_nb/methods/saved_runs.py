@@ -20,6 +20,8 @@ from .recipes import long_sampler
 from .sharing import _line, plain_line
 from .vader import Run
 from ..models.load import MODELS, load_pipeline
+from ..names import as_path, check_number
+from ..pipeline import check_pipeline
 from ..rewards.load import load_reward
 from ..sampling import SamplerSettings, sample_videos
 from ..training import model_facts
@@ -44,7 +46,7 @@ def _read(path, kind):
 def read_run(folder: str | Path,  # of `Run.save`
             ) -> Records:
     "Settings, prompts and log of a saved run; FileNotFoundError or ValueError for another folder"
-    folder = Path(folder)
+    folder = as_path("folder", folder)
     missing = [n for n in (LORA_FILE, "options.json") if not (folder/n).is_file()]
     if missing: raise FileNotFoundError(f"{folder} has no {' and no '.join(missing)}: give a folder of Run.save")
     prompts = _read(folder/"prompts.json", dict) if (folder/"prompts.json").is_file() else {}
@@ -93,9 +95,10 @@ def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_
     folder = fetch_files(place, *RUN_FILES, revision=revision, local_files_only=local_files_only)
     options, prompts, log = read_run(folder)
     sampler = _sampler_of(place, options)
-    if not (pipe is None or hasattr(pipe, "denoiser")): raise TypeError(f"pipe must be a pipeline, got {pipe!r:.80}")
-    score = load_reward(reward) if reward else NotLoaded(str(options.get("reward")))
-    pipe = pipe or load_pipeline(_model_of(place, options), **loading)
+    if pipe is not None: check_pipeline(pipe)
+    check_number("scale", scale)
+    score = NotLoaded(str(options.get("reward"))) if reward is None else load_reward(reward)
+    pipe = load_pipeline(_model_of(place, options), **loading) if pipe is None else pipe
     _remark_on_base(pipe, options)
     load_lora(pipe, folder, scale)
     print(lora_effect(pipe))
@@ -167,7 +170,7 @@ def _article(name, folder, run):
 def find_runs(folder: str | Path,   # of folders of `Run.save`, at any depth
              ) -> dict[str, Path]:  # name -> folder, in the order of the names
     "The saved runs below a folder; FileNotFoundError if there is none"
-    top = Path(folder)
+    top = as_path("folder", folder)
     found = {p.parent for p in top.rglob("options.json") if (p.parent/LORA_FILE).is_file()}
     if not found: raise FileNotFoundError(f"no saved run in {top}: give a folder with folders of Run.save in it")
     return {(p.relative_to(top).as_posix() if p != top else top.resolve().name): p for p in sorted(found)}
@@ -197,7 +200,8 @@ def write_gallery(folder: str | Path,              # of folders of `Run.save`
                   title: str = "Runs",             # at the top
                  ) -> Path:                        # the file
     "One HTML file that shows all runs of a folder, without a server or the network"
-    out = Path(out) if out else Path(folder)/"gallery.html"
-    text = gallery_text(find_runs(folder), title)
+    runs = find_runs(folder)
+    out = Path(folder)/"gallery.html" if out is None else as_path("out", out)
+    text = gallery_text(runs, title)
     with atomic_path(out) as tmp: tmp.write_text(text, encoding="utf-8")
     return out

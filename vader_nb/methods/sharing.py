@@ -16,7 +16,7 @@ from huggingface_hub import ModelCardData, get_token
 from ..callbacks import JSONLog, plot_log
 from ..downloads import check_hub_id, is_hub_id, push_folder
 from ..lora import save_lora
-from ..names import check_number
+from ..names import check_kind, check_number
 from ..pictures import ImagePrompt
 from ..pipeline import check_prompts
 from ..prompts import texts_of
@@ -104,10 +104,12 @@ def card_head(run,     # a `Run`
 
 # %% ../../nbs/methods/sharing.ipynb #44d835c9
 _TINY = "from vader_nb.hub import weights_folder\n"
-_BEFORE = {"tiny": _TINY, "tiny-i2v": _TINY, "videocrafter2":
+_EYES = "from vader_nb.tiny.i2v import make_image_encoder\n"
+_BEFORE = {"tiny": _TINY, "tiny-i2v": _TINY + _EYES, "videocrafter2":
            "# made by vader_nb.models.videocrafter2.load_videocrafter2(converted='videocrafter2')\n"}
 _OPEN = {   # what stock diffusers opens, where it is no repository of the hub
-    "tiny": 'weights_folder("tiny")', "tiny-i2v": 'weights_folder("tiny-i2v")', "videocrafter2": '"videocrafter2"'}
+    "tiny": 'weights_folder("tiny")', "videocrafter2": '"videocrafter2"',
+    "tiny-i2v": 'weights_folder("tiny_i2v"), image_encoder=make_image_encoder()'}
 _UNET = """from diffusers import DiffusionPipeline, loaders
 {before}pipe = DiffusionPipeline.from_pretrained({base})
 pipe.unet.__class__ = type(type(pipe.unet).__name__, (type(pipe.unet), loaders.PeftAdapterMixin), {{}})
@@ -221,6 +223,7 @@ def save_run(run,                               # a `Run`
     "Write LoRA, options, prompts and log, then curve, contact sheet, video and card"
     shown = check_prompts(run.prompts[:4] if prompts is None else prompts) if prompts != [] else []
     check_number("seed", seed, whole=True)
+    check_kind("details", details, str, "'| measure | value |'")
     folder = check_out_dir(folder)
     file = _write_loras(run, folder)
     _write_records(run, folder)

@@ -6,7 +6,6 @@
 __all__ = ['Vader', 'vader_loss', 'drift', 'try_prompts', 'check_alignment', 'Run', 'align']
 
 # %% ../../nbs/methods/vader.ipynb #fa7a5b5f
-import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Callable
@@ -20,8 +19,9 @@ from ..ema import take_average
 from ..counting import Counts
 from ..lora import Lora, add_lora, lora_file, lora_scale, lora_targets, remove_lora, without_lora
 from .sharing import push_run, save_run
+from ..names import check_flag, check_kind, check_number
 from ..pictures import ImagePrompt
-from ..pipeline import VideoPipeline, check_prompts
+from ..pipeline import VideoPipeline, check_pipeline, check_prompts
 from ..prompts import remark_on_cut, texts_of
 from ..rewards.core import Reward, check_scorable, check_worlds, maximise, reward_loss
 from ..rewards.load import load_reward
@@ -43,7 +43,10 @@ class Vader:
     reward_gradient, defaults = True, {}    # no options: what a method needs, and settings of its sampler
 
     def __post_init__(self):
-        if not 0 <= self.anchor < math.inf: raise ValueError(f"anchor={self.anchor}: must be 0 (none) or more")
+        if not callable(self.grad_steps): check_number("grad_steps", self.grad_steps, 1, whole=True)
+        check_number("reward_frames", self.reward_frames, 1, whole=True, none=True)
+        if not callable(self.form): raise TypeError(f"form must be a function of the scores, got {self.form!r:.80}")
+        check_number("anchor", self.anchor, 0)
 
 # %% ../../nbs/methods/vader.ipynb #5ccf3ac6
 def vader_loss(pipe: VideoPipeline,  # with a LoRA on its denoiser
@@ -198,6 +201,17 @@ def _undone(pipe):
         raise
 
 # %% ../../nbs/methods/vader.ipynb #9bde96d5
+def _check_groups(pipe, reward, method, lora, savings, training, any_world):
+    "TypeError for what is of another class, such as a name where an object is wanted; ValueError for two worlds"
+    check_pipeline(pipe)
+    if not (hasattr(method, "loss_fn") and not isinstance(method, type)): raise TypeError(
+        f"method must be the options of one, such as Vader(), DDPO(), DPO() or NFT(); got {method!r:.80}")
+    check_kind("lora", lora, Lora, "Lora(8)")
+    check_kind("savings", savings, Savings, "FAST")
+    check_kind("training", training, Training, "Training(lr=1e-3)")
+    check_flag("any_world", any_world)
+    check_worlds(pipe, reward, any_world)
+
 def _shown(callbacks): return (Progress(),) if callbacks is None else callbacks
 
 def _beside(pipe, reward):
@@ -224,7 +238,7 @@ def align(pipe: VideoPipeline,  # base model; gets a LoRA, its own weights stay 
          ) -> Run:
     "Align a video diffusion model with a reward: by back-propagation through its sampler (VADER), or by another method"
     reward, prompts, method, bar = load_reward(reward), check_prompts(prompts), method or Vader(), _shown(callbacks)
-    check_worlds(pipe, _beside(pipe, reward), any_world)
+    _check_groups(pipe, _beside(pipe, reward), method, lora, savings, training, any_world)
     sampler = check_alignment(pipe, reward, prompts, method, savings, **settings)
     options = _options(pipe, reward, sampler, method, lora, savings)
     with _fitted(pipe, reward, method, training, lora, sampler):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForDepthEstimation
 
 from ..hub import load_pretrained, read_config, read_json
+from ..names import check_number
 from .core import Reward, per_frame, scorer_name
 
 # %% ../../nbs/rewards/guards.ipynb #2e5c6a63
@@ -49,8 +50,7 @@ _STEPS = (   # of the JPEG standard, annex K: luma, colour
 def quantisation_tables(quality: int,  # 1 (coarse) to 100 (fine), as in Pillow and libjpeg
                        ) -> Tensor:    # (2, 8, 8): step sizes of luma and colour, whole numbers from 1 to 255
     "JPEG's step sizes at a quality; ValueError for a quality outside 1 to 100"
-    if not isinstance(quality, int) or not 1 <= quality <= 100:
-        raise ValueError(f"quality={quality!r}: give a whole number from 1 to 100")
+    check_number("quality", quality, 1, 100, whole=True)
     base = torch.tensor([[int(n) for n in t.split()] for t in _STEPS]).view(2, 8, 8)
     percent = 5000//quality if quality < 50 else 200 - 2*quality
     return ((base*percent + 50)//100).clamp(1, 255)

@@ -25,7 +25,7 @@ def parse_bytes(text: str,  # such as "8GB", "24 GiB", "16000MB"
                ) -> float:  # bytes; GB is 2**30, as GPUs are sold
     "Size of a memory; ValueError for anything else"
     m = re.fullmatch(r"\s*(\d+\.?\d*)\s*(M|G|T)?i?B?\s*", str(text), re.IGNORECASE)
-    if not m or float(m[1]) <= 0: raise ValueError(f"vram={text!r}: give a size such as 8GB")
+    if not m or float(m[1]) <= 0: raise ValueError(f"vram={text!r:.80}: give a size such as 8GB")
     return float(m[1])*2**dict(M=20, G=30, T=40)[(m[2] or "G").upper()]
 
 # %% ../../nbs/savings/fitting.ipynb #f47fbf09

@@ -7,7 +7,6 @@ __all__ = ['FULL_SIZE', 'ROWS', 'CARDS', 'full_size', 'full_size_reward', 'dry_m
            'Card', 'card', 'seconds', 'Plan', 'fits', 'make_plan', 'advice']
 
 # %% ../../nbs/savings/planner.ipynb #afa32f8e
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -16,6 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection, T5Config, T5EncoderModel
 
+from ..models.load import check_dtype, check_shape
 from ..models.modelscope import build_modelscope, modelscope_config
 from ..models.opensora import OpenSoraPipeline
 from ..models.opensora_vae import OpenSoraVAE
@@ -26,7 +26,7 @@ from ..models.unet3d import UNet3DPipeline
 from ..models.vc2_scheduler import VC2DDIMScheduler
 from ..models.videocrafter2 import LAYOUT, make_unet, text_config, vae_config, vc2_pipeline
 from ..models.wan import WanVideo, build_wan, wan_config, wan_scheduler
-from ..names import check_number, unknown
+from ..names import check_name, check_number, unknown
 from ..rewards.aesthetic import AestheticHead, aesthetic_reward
 from ..rewards.core import Reward
 from .footprint import TRICKS, DryStep, Estimate, FakeTensorMode, encoder_of, estimate
@@ -79,10 +79,10 @@ def full_size(name: str,                            # of `FULL_SIZE`
               size: tuple[int, int] | None = None,  # height and width; None: the recipe's
               num_frames: int | None = None):  # of a video; None: the recipe's
     "A pipeline of a published model without weights; ValueError for an unknown name or a size that it cannot have"
-    if name not in FULL_SIZE: raise unknown("model that can be planned", name, FULL_SIZE)
+    check_name("model that can be planned", name, FULL_SIZE)
     build, default_size, default_frames, _ = FULL_SIZE[name]
-    size, num_frames = tuple(size or default_size), default_frames if num_frames is None else num_frames
-    if num_frames < 1: raise ValueError(f"num_frames={num_frames}: must be at least 1")
+    size, num_frames = default_size if size is None else size, default_frames if num_frames is None else num_frames
+    check_shape(dict(size=size, num_frames=num_frames))
     if name != "opensora" and any(s < 64 or s % 8 for s in size): raise ValueError(
         f"size={size}: height and width must be multiples of 8, at least 64")
     with torch.device("meta"): return build(size, num_frames)
@@ -102,10 +102,13 @@ def dry_model(name: str,                            # of `FULL_SIZE`
               **options,                            # batch_size, lora_rank, guidance_scale of `DryStep`
              ) -> DryStep:
     "A step of a published model, without numbers; asked again, the same object with what it has measured"
-    if name not in FULL_SIZE: raise unknown("model that can be planned", name, FULL_SIZE)
+    check_name("model that can be planned", name, FULL_SIZE)
     _, own_size, own_frames, own_dtype = FULL_SIZE[name]
-    size, num_frames = tuple(size or own_size), own_frames if num_frames is None else num_frames
-    return _dry_model(name, size, num_frames, dtype or own_dtype, **dict(batch_size=1, lora_rank=16) | options)
+    size, num_frames = own_size if size is None else size, own_frames if num_frames is None else num_frames
+    check_shape(dict(size=size, num_frames=num_frames))
+    options = dict(batch_size=1, lora_rank=16) | options
+    for k in ("batch_size", "lora_rank"): check_number(k, options[k], 1, whole=True)
+    return _dry_model(name, tuple(size), num_frames, own_dtype if dtype is None else check_dtype(dtype), **options)
 
 # %% ../../nbs/savings/planner.ipynb #a8b5e81a
 @lru_cache(4)
@@ -155,8 +158,8 @@ class Device:
 
     def __post_init__(self):
         for k in ("vram", "speed", "bus"):
-            if not 0 < getattr(self, k) < math.inf: raise ValueError(f"{k}={getattr(self, k):g}: must be above 0")
-        if not 0 <= self.reserve < math.inf: raise ValueError(f"reserve={self.reserve:g}: must be 0 or more")
+            check_number(k, getattr(self, k), above=0)
+        check_number("reserve", self.reserve, 0)
 
 # %% ../../nbs/savings/planner.ipynb #21ac4b20
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from diffusers import PyramidAttentionBroadcastConfig, apply_pyramid_attention_b
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..lora import folded
+from ..names import as_list, check_flag, check_kind, check_number
 from ..pipeline import Condition, VideoPipeline
 from ..private import memory_of, remove_hook
 from ..prompts import prompt_key
@@ -39,14 +40,13 @@ class Savings:
     unconditional_gradient: bool = True # False: the unconditional half of guidance is a constant for backward
 
     def __post_init__(self):
-        for k in ("updates_per_rollout", "draws", "reuse"):
-            n = getattr(self, k)
-            if isinstance(n, bool) or not isinstance(n, int) or n < 1: raise ValueError(
-                f"{k}={n!r}: must be a whole number of at least 1")
-        ends = self.guidance_interval
-        if len(ends) != 2 or not 0 <= ends[0] <= ends[1] <= 1: raise ValueError(
+        for k in ("updates_per_rollout", "draws", "reuse"): check_number(k, getattr(self, k), 1, whole=True)
+        for k in ("fresh_noise", "cache_prompts", "unconditional_gradient"): check_flag(k, getattr(self, k))
+        ends = as_list("guidance_interval", self.guidance_interval)
+        for e in ends: check_number("guidance_interval", e, 0, 1)
+        if len(ends) != 2 or ends[0] > ends[1]: raise ValueError(
             f"guidance_interval={ends}: give two fractions of the sampling, such as (.2, .8); (0, 1) guides all steps")
-        if not all(callable(c) for c in self.prefix): raise TypeError(
+        if not all(callable(c) for c in as_list("prefix", self.prefix)): raise TypeError(
             f"prefix={self.prefix!r}: give a tuple of contexts, such as (folded,)")
 
 NONE = Savings()
@@ -152,6 +152,7 @@ def renoise(pipe: VideoPipeline,    # its scheduler says how noisy the step is
            ) -> torch.Tensor:       # x_t, what the step expects, around the same x_0
     "Fresh noise of the level of a step on clean latents (Eq. 1), as DRaFT-LV does"
     pipe.scheduler.set_timesteps(sampler_settings(pipe, **settings).num_inference_steps)
+    check_number("step", step, 0, len(pipe.scheduler.timesteps) - 1, whole=True)
     noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
     return noised(pipe.scheduler, latents, noise, step)
 
@@ -209,6 +210,7 @@ def rollout(pipe: VideoPipeline,  # with a LoRA
             savings: Savings,     # what to save
            ) -> Callable:         # a rollout: (pipe, batch, grad_steps, **settings) -> Rollout, as `plain_rollout`
     "Algorithm 1, lines 2-8, with less work: some savings are exact, some change the estimate"
+    check_kind("savings", savings, Savings, "FAST")
     return ThriftyRollout(pipe, savings)
 
 # %% ../../nbs/savings/rollout.ipynb #1715c9dc
@@ -216,6 +218,7 @@ def averaged(loss_fn: Callable,  # batch -> (loss, metrics), whose rollout is on
              draws: int,         # this many; 1 is the loss as it is
             ) -> Callable:       # batch -> (loss, metrics)
     "The mean of a loss over several last steps from one prefix: DRaFT-LV (Clark et al., 2023)"
+    check_number("draws", draws, 1, whole=True)
     if draws == 1: return loss_fn
     def mean(batch):
         batch = batch if batch.cache is not None else batch._replace(cache={})
@@ -237,6 +240,7 @@ def rehearse(pipe: VideoPipeline,              # only its scheduler is used
              grad_steps: int | Callable = 1,   # K, or a selection
              **settings):                      # num_inference_steps, guidance_scale, eta
     "ValueError, before any work, for a scheduler that cannot do what a training with these settings will ask of it"
+    check_kind("savings", savings, Savings, "FAST")
     toy, g, name = _stand_in(pipe), torch.Generator().manual_seed(0), type(pipe.scheduler).__name__
     if savings.reuse > 1 and name.startswith("EDM") and pipe.scheduler.config.prediction_type == "v_prediction":
         raise ValueError(f"{name} weighs a velocity in its own way, which reuse={savings.reuse} does not know: reuse=1")
@@ -253,6 +257,7 @@ def rehearse(pipe: VideoPipeline,              # only its scheduler is used
 def attention_broadcast(skip: int = 2,  # compute the attention of every layer at one of this many steps
                        ) -> Callable:   # a context for `prefix`
     "Reuse attention outputs (diffusers' Pyramid Attention Broadcast); all steps of the prefix must be guided, or none"
+    check_number("skip", skip, 1, whole=True)
     kinds = "spatial_attention", "temporal_attention", "cross_attention"
     config = {f"{k}_block_skip_range": skip for k in kinds} | {f"{k}_timestep_skip_range": (-1, 1) for k in kinds}
     @contextmanager
