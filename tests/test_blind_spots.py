@@ -765,6 +765,75 @@ def test_methods_scores_memory_and_old_weights():
     assert not torch.allclose(pipe.denoiser(x), toy().denoiser(x))
 
 
+def grainy(method, make, reward=lambda f, p: f.mean((1, 2, 3, 4)), **options):
+    "A loss of a method on a closed form, and its pipeline"
+    from vader_nb.methods.policy import GrainyPipeline
+    from vader_nb.rewards.core import as_reward
+    pipe = GrainyPipeline()
+    return pipe, make(pipe, as_reward(reward), method, **dict(num_inference_steps=3) | options)
+
+def test_methods_ddpo_parts_clip_and_noise():
+    from vader_nb.methods import ddpo
+    from vader_nb.methods.policy import policy_rollout
+    levels = []
+    def watched(pipe, batch, level, **settings): return levels.append(level) or policy_rollout(pipe, batch, level, **settings)
+    pipe, loss = grainy(ddpo.DDPO(noise_level=.5, minibatches=2, videos_per_prompt=2), ddpo.ddpo_loss, rollout=watched)
+    batch, parts = batch_of(), []
+    for _ in range(3):
+        loss.prepare([batch], batch.prompts)
+        parts.append(ddpo._part(loss, batch.cache))
+    assert levels == [.5] and parts == [slice(0, None, 2), slice(1, None, 2), slice(0, None, 2)]
+    new, old, a, shape = torch.tensor([.3]), torch.zeros(1), torch.ones(1), (1, 4, 2, 2, 2)
+    of = lambda **options: ddpo._objective(SimpleNamespace(method=ddpo.DDPO(**options)), new, old, a, shape).item()
+    assert of(clip=.5) == pytest.approx(-math.exp(.3)) and of() == pytest.approx(-(1 + 1.64/32))
+    chosen = {tuple(ddpo._chosen([*range(9)], 3, torch.Generator().manual_seed(s))) for s in range(9)}
+    assert len(chosen) > 3 and all(len({*c}) == 3 and [*c] == sorted(c) for c in chosen)
+
+def test_methods_dpo_ties_memory_and_texts():
+    from vader_nb.methods import dpo
+    told = []
+    pipe, loss = grainy(dpo.DPO(buffer_size=0), dpo.dpo_loss, lambda f, p: torch.ones(len(f)))      # all are equally good
+    value, metrics = loss(batch := batch_of())
+    assert torch.autograd.grad(value, pipe.denoiser.weight)[0].abs().max() == 0 and value.item() == pytest.approx(math.log(2))
+    encode = pipe.encode_prompt
+    pipe.encode_prompt = lambda texts: told.append(texts) or encode(texts)
+    dpo._noised_pairs(loss, batch)
+    assert told == [['a', 'b', 'a', 'b']]                       # winners, then losers
+    pairs = dpo.Pairs(2)
+    for names in ('ab', 'c'): pairs.add(names, torch.tensor([float(ord(n)) for n in names]), torch.zeros(len(names)))
+    assert pairs.prompts == ['b', 'c'] and pairs.latents.tolist() == [ord('b'), ord('c')]
+
+def test_methods_nft_old_weights_levels_and_guidance(monkeypatch):
+    from vader_nb.methods import nft
+    from vader_nb.sampling import plain_rollout
+    assert nft.optimality(torch.tensor([0., 5., -5., 2.5, 9.])).tolist() == [.5, 1, 0, .75, 1]
+    drawn = []
+    def watched(pipe, *a, **settings): return drawn.append((pipe.denoiser.weight.item(), settings['guidance_scale'])) or plain_rollout(pipe, *a, **settings)
+    pipe, loss = grainy(nft.NFT(rate=9., hold=1., levels=4), nft.nft_loss, rollout=watched)
+    first = pipe.denoiser.weight.item()
+    loss.prepare([batch_of()], ['a', 'b'])
+    pipe.denoiser.weight.data += 1                              # an update; the old model keeps all of itself
+    loss.prepare([batch := batch_of(number=1)], ['a', 'b'])
+    assert drawn == [(first, 1.), (first, 1.)]
+    cond = pipe.encode_prompt(batch.cache['many'].prompts)
+    n, now, old, base = nft._at_one_level(loss, batch.cache['many'], batch.cache['data'], cond)
+    assert torch.equal(old, base) and not torch.allclose(now, base)
+    one = torch.ones(len(now))
+    monkeypatch.setattr(nft, 'nft_objective', lambda *a: nft.TwoSided(torch.tensor(3.), one, one, one))
+    assert sum(nft._losses(loss, batch.cache, cond, [])).item() == pytest.approx(3)
+
+def test_methods_full_size_files_and_room(monkeypatch, tmp_path):
+    from vader_nb.methods import full_size
+    assert full_size.cut(dict(a=5, b=3, c=4, d=20, e=1), 8) == [['a', 'b'], ['c'], ['d'], ['e']]
+    tied = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    tied[1].weight = tied[0].weight
+    assert full_size._shapes(tied) == {'0.weight': (2, 2)}
+    monkeypatch.setattr(full_size, 'bytes_of', lambda r: 150)
+    monkeypatch.setattr(full_size.shutil, 'disk_usage', lambda folder: SimpleNamespace(free=100))
+    with pytest.raises(ValueError, match='on another disk'): full_size.check_room(SimpleNamespace(recipe='x'), tmp_path)
+    full_size.check_room(SimpleNamespace(recipe='x'), tmp_path, toy=True)
+
+
 # Evaluation and commands
 
 def test_evaluate_measures_seeds():
@@ -1193,6 +1262,25 @@ def test_names_nearest():
     assert did_you_mean('modelscop', ['modelscope', 'svd']) == "; did you mean 'modelscope'?"
 
 
+def test_rewards_sizes_files_and_memory(monkeypatch, tmp_path):
+    import resource
+    from safetensors.torch import load_file
+    from vader_nb.rewards import sizes
+    from vader_nb.rewards.core import as_reward
+    from vader_nb.rewards.preference import HPS_FILES
+    from vader_nb.savings.meter import SavedBytes
+    if not math.isnan(sizes._peak()): assert sizes._peak() == pytest.approx(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024, rel=.01)
+    assert [sizes.write_published(n, tmp_path/n, toy=True)['model'].name for n in ('hpsv2', 'hpsv2.1')] == [HPS_FILES['2.0'], HPS_FILES['2.1']]
+    names = load_file(sizes.save_hub(sizes.toy_videomae(), tmp_path/'v')/'model.safetensors')
+    assert any(n.endswith('attention.q_bias') for n in names) and not any('query.bias' in n for n in names)
+    peaks, net = iter([100, 350]), nn.Linear(3, 2).half()
+    reward = as_reward(lambda frames, prompts: frames.mean((1, 2, 3, 4)))
+    monkeypatch.setattr(sizes, '_peak', lambda: next(peaks))
+    monkeypatch.setattr(sizes, 'reward_at', lambda name, options: type('Small', (), dict(networks=[net], __call__=lambda self, *a: reward(*a)))())
+    told = sizes.measure_reward('clip', {}, (8, 8), torch.float16, SavedBytes)
+    assert told['peak'] == 250 and (told['parameters'], told['weights']) == (8, 16)
+
+
 # Base models
 
 def test_models_svd_reach_is_the_derivative():
@@ -1528,3 +1616,26 @@ def test_tiny_clip_training_is_a_function_of_its_seed(monkeypatch):
         torch.manual_seed(noise)
         return clip.train_tiny_clip(2, batch_size=8, n_videos=16, log_every=2)[1]
     assert log(1) == log(2)
+
+def test_tiny_action_mirrors_and_calm(monkeypatch):
+    from vader_nb.tiny import action
+    pool = object.__new__(action.MotionPool)
+    pool.generator, pool.n, pool.labels = torch.Generator().manual_seed(0), 40, torch.zeros(40, dtype=torch.long)
+    pool.frames = torch.zeros(40, 8, 3, 32, 32)
+    pool.frames[..., :16] = 1                                       # bright on the left: moving left
+    frames, labels = pool.batch(40)
+    assert torch.equal(labels == 0, frames[..., :16].mean((1, 2, 3, 4)) > .5) and 5 < labels.sum() < 35
+    pushed = []
+    monkeypatch.setattr(action, 'pushed', lambda frames, loss, g, size: pushed.append(size) or frames)
+    action.train_tiny_videomae(4, batch_size=2, n_videos=8, calm=.75, log_every=4)
+    assert pushed == [.04]                                          # the last update alone
+
+def test_tiny_action_half_through_the_vae_and_shares_by_motion(monkeypatch):
+    from vader_nb.tiny import action
+    from vader_nb.world import MOTIONS, split_captions
+    monkeypatch.setattr(action, 'reconstruct', lambda vae, frames: 0*frames)
+    pool = action.MotionPool(split_captions()[0], torch.Generator().manual_seed(0), 6).refill()
+    assert (pool.frames.amax((1, 2, 3, 4)) == 0).tolist() == [True, False]*3
+    monkeypatch.setattr(action, 'action_logits', lambda model, frames: torch.eye(len(MOTIONS))[[0, 0, 0, 0]])
+    told = action.judge_action(nn.Identity(), torch.zeros(4, 1), torch.tensor([0, 0, 1, 2]))
+    assert told['accuracy'] == .5 and [told[m] for m in MOTIONS[:3]] == [1, 0, 0]

@@ -4,16 +4,18 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
-import pytest
+from types import SimpleNamespace
+import pytest, torch
 from vader_nb.commands.paper import vader_paper
 from vader_nb.evaluate import contest
 from vader_nb.evaluate.compare import bootstrap_interval
-from vader_nb.paper import efficiency, judged, long_table, memory_table, resolutions
+from vader_nb.evaluate.measures import format_table
+from vader_nb.paper import efficiency, judged, long_table, memory_table, report, resolutions, sheets
 from vader_nb.paper.items import crossed_interval
 from vader_nb.paper.report import ITEMS
 from vader_nb.paper import runs
 from vader_nb.paper.runs import SIZES, Board, Job, do_all
-from vader_nb.world import parse_caption
+from vader_nb.world import parse_caption, render
 from test_kills import child
 
 SMOKE = SIZES['smoke']
@@ -194,6 +196,33 @@ def test_table6_and_figure9(monkeypatch):
     assert len(t.claims) == 5 and all(close(c.value.mean, .105) for c in t.claims)
     assert [round(f.rows['VADER-V-JEPA'][f'kept in chunk {i}'].mean, 9) for i in (1, 2, 3)] == [1., .605, .355]
     assert [round(c.value.mean, 9) for c in f.claims] == [.75, .105, .105] and [len(c) for c in f.curves.values()] == [22, 22]
+    assert [round(v, 9) for v in f.curves['VADER-V-JEPA'][8]] == [8, .605, .6, .61]        # the mean, and the lowest and the highest seed
+
+def test_sheets_compare_after_with_before(monkeypatch):
+    class Kept:
+        def __init__(self, f): self.f = f
+        def read(self, folder): return self.f
+    frames = render(PROMPTS[:2], torch.Generator().manual_seed(0), 1., 0.)[0]
+    assert sheets.seen(frames, PROMPTS[:2])['right'] == [5, 5] and max(sheets.seen(frames, PROMPTS[1::-1])['right']) < 3
+    one = dict(before=dict(gem=[1., 1.]), after=dict(gem=[0., .5]), sheet=DOT)
+    few, many = (sheets.shown_runs(replace(SMOKE, train=2, test=100), [None], side, 'green')[0].seconds for side in sheets.SIDES)
+    monkeypatch.setattr(sheets, 'shown_runs', lambda *a: [Kept(one)])
+    fell = sheets._made(SMOKE, None, 'objects', [], 'held out', 'green', 'gem', -1, 'It is removed', 'share')
+    assert few < many and close(fell.claims[0].value.mean, .75) and fell.claims[0].of == 'objects, held out: fall of the share'
+    assert close(fell.rows['objects: base']['share'].mean, 1.) and close(fell.rows['objects: VADER']['share'].mean, .25)
+
+def test_sheets_draw_the_prompts_of_a_side(monkeypatch):
+    drawn, dark, bright = [], torch.full((4, 8, 3, 32, 32), .2), torch.full((4, 8, 3, 32, 32), .8)
+    monkeypatch.setattr(sheets, 'sample_videos', lambda pipe, prompts, *a, **k: drawn.append(prompts) or pipe)
+    monkeypatch.setattr(sheets, 'seen', lambda frames, prompts: {})
+    monkeypatch.setattr(sheets, 'load_reward', lambda name: lambda frames, prompts: frames.mean((1, 2, 3, 4)))
+    run = SimpleNamespace(pipeline=lambda folder: bright, contest=SimpleNamespace(prompts=lambda: (['x']*4, PROMPTS), sampler=SIZES['smoke'].sampler))
+    told = sheets.both(None, SimpleNamespace(pipeline=lambda folder: dark), run, 'held out', 'green')
+    assert drawn == [PROMPTS]*2 and max(told['before']['score']) < .5 < min(told['after']['score']) and len(told['sheet']) > 100
+
+def test_report_tables_first_and_without_a_ruler():
+    assert NAMES[:2] == ['table1', 'table2'] and NAMES[-1] == 'figure12'
+    assert report.html_table(format_table([('a', 'b'), ('1', '<2>')])) == '<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>&lt;2&gt;</td></tr></table>'
 
 
 # Every item, on a toy model
