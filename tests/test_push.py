@@ -136,7 +136,7 @@ def test_lines_of_the_card(online, tmp_path, monkeypatch, name):
     for p in lora_parameters(pipe): torch.nn.init.normal_(p, std=.1)
     save_lora(pipe, tmp_path/'lora')
     lines, typed = usage(SimpleNamespace(pipe=pipe, options={}), 'lora'), {}
-    assert len([l for l in lines.splitlines() if not l.startswith('#')]) <= 4
+    assert len([l for l in lines.splitlines() if not l.startswith('#')]) <= 4 + 2*(name == 'videocrafter2')      # its sampler is not in diffusers
     base = re.search(r'from_pretrained\("(.+)"\)', lines)[1]     # diffusers asks another hub than the stand-in, so it gets what we have read of the repository
     exec(lines.replace(base, base if base == name else str(fetch_files(base, 'model_index.json'))).replace('"lora"', '"./lora"'), typed)
     stock = getattr(typed['pipe'], 'unet', None) or typed['pipe'].transformer

@@ -105,14 +105,16 @@ def card_head(run,     # a `Run`
 # %% ../../nbs/methods/sharing.ipynb #44d835c9
 _TINY = "from vader_nb.hub import weights_folder\n"
 _EYES = "from vader_nb.tiny.i2v import make_image_encoder\n"
-_BEFORE = {"tiny": _TINY, "tiny-i2v": _TINY + _EYES, "videocrafter2":
-           "# made by vader_nb.models.videocrafter2.load_videocrafter2(converted='videocrafter2')\n"}
+_VC2 = ("from vader_nb.models.vc2_scheduler import VC2DDIMScheduler\n"
+        "# made by vader_nb.models.videocrafter2.load_videocrafter2(converted='videocrafter2')\n")
+_BEFORE = {"tiny": _TINY, "tiny-i2v": _TINY + _EYES, "videocrafter2": _VC2}
+_AFTER = {"videocrafter2": "pipe.scheduler = VC2DDIMScheduler()     # diffusers' own ends at 0.7 of the contrast\n"}
 _OPEN = {   # what stock diffusers opens, where it is no repository of the hub
     "tiny": 'weights_folder("tiny")', "videocrafter2": '"videocrafter2"',
     "tiny-i2v": 'weights_folder("tiny_i2v"), image_encoder=make_image_encoder()'}
 _UNET = """from diffusers import DiffusionPipeline, loaders
 {before}pipe = DiffusionPipeline.from_pretrained({base})
-pipe.unet.__class__ = type(type(pipe.unet).__name__, (type(pipe.unet), loaders.PeftAdapterMixin), {{}})
+{after}pipe.unet.__class__ = type(type(pipe.unet).__name__, (type(pipe.unet), loaders.PeftAdapterMixin), {{}})
 pipe.unet.load_lora_adapter("{where}", prefix="unet", use_safetensors=True)"""
 _TRANSFORMER = """from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained({base})
@@ -128,7 +130,7 @@ def usage(run,         # a `Run`
     name = run.pipe.name
     text = _OURS if name == "opensora" else _TRANSFORMER if hasattr(run.pipe, "lora_prefix") else _UNET
     base, where = _OPEN.get(name, json.dumps(base_of(run))), json.dumps(str(where), ensure_ascii=False)[1:-1]
-    return text.format(before=_BEFORE.get(name, ""), base=base, where=where)
+    return text.format(before=_BEFORE.get(name, ""), after=_AFTER.get(name, ""), base=base, where=where)
 
 # %% ../../nbs/methods/sharing.ipynb #3c4654a8
 def _result(run):
