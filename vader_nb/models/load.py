@@ -7,13 +7,12 @@ __all__ = ['MODELS', 'CONTINUE', 'FOLDERS', 'DOWNLOADS', 'check_dtype', 'check_d
            'model_downloads']
 
 # %% ../../nbs/models/load.ipynb #e5e6b955
-import json
 from pathlib import Path
 
 import torch
 
 from ..downloads import NETWORK, TOKENIZER, Download, diffusers_files, plan_download
-from ..hub import HALF, saved_class
+from ..hub import HALF, saved_class, saved_config
 from ..names import check_number, resolve, unknown
 from ..pipeline import VideoPipeline
 
@@ -48,19 +47,12 @@ def check_dtype(dtype: torch.dtype | str,   # of networks
 # %% ../../nbs/models/load.ipynb #c28c057d
 _MODELSCOPE = [320, 640, 1280, 1280]    # channels of its UNet's levels
 
-def _read(file):
-    "What a configuration says; ValueError that names the file"
-    try: told = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as e: raise ValueError(f"{file} is no JSON ({e}): was the download interrupted?") from None
-    if isinstance(told, dict): return told
-    raise ValueError(f"{file} holds a {type(told).__name__}, not the configuration of a model")
-
 # %% ../../nbs/models/load.ipynb #15e0b9b3
 def _text_model(folder):
     "Which of the models with the pipeline class of ModelScope: by the network of the frame rate, and by the sizes"
     if (folder/"fps_embedding").is_dir(): return "videocrafter2", "source"
     config = folder/"unet"/"config.json"
-    channels = _read(config).get("block_out_channels") if config.is_file() else None
+    channels = saved_config(config).get("block_out_channels") if config.is_file() else None
     return ("modelscope" if channels == _MODELSCOPE else "tiny"), "folder"
 
 def _from_folder(folder):
