@@ -21,7 +21,7 @@ KINDS = ValueError, TypeError, OSError, RuntimeError
 MOST = 1500         # characters of an answer; a list of all names is long
 MOST_SECONDS = 2    # of the processor: half of it on a quiet machine
 SIGNED = ('seed', 'lora_scale', 'target', 'target_weight')      # may be below 0
-ZERO = {*SIGNED, *'anchor diversity_prompts ema eta eval_test eval_train guidance_scale max_grad_norm max_skipped minutes pictures reserve reward_frames samples_every weight_decay'.split()}
+ZERO = {*SIGNED, *'anchor diversity_prompts ema eta eval_test eval_train guidance_scale keep max_grad_norm max_skipped minutes pictures reserve reward_frames samples_every weight_decay'.split()}
 
 def drawn(strategy, check):
     "Call `check` with values of a strategy, the same ones in every run"

@@ -141,7 +141,7 @@ def report_text(legs: list[dict],   # of `read_legs`
 def _tables(found, queries):
     "Of one choice of learning rates"
     tables = [reward_table(found), claim_table(found), side_table(found), cost_table(found)]
-    return tables + [factor_table(found, queries)]*("VADER" in found)
+    return [*tables, factor_table(found, queries)] if "VADER" in found else tables
 
 def _report(a, out, contests):
     "Write and print tables, and draw the curves; ValueError if there is nothing yet"
