@@ -838,11 +838,12 @@ def test_methods_full_size_files_and_room(monkeypatch, tmp_path):
 
 def test_evaluate_measures_seeds():
     from vader_nb.evaluate import measures
+    from vader_nb.pipeline import GreyPipeline
     drawn = []
     def draw(pipe, prompts, seed, batch_size, **settings):
         drawn.append((prompts, seed))
         return torch.rand(len(prompts), 2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    measures.evaluate(None, 'green', ['a', 'b', 'c'], 7, 2, 2, 2, embed=lambda f: f.flatten(1)[:, :3], draw=draw)
+    measures.evaluate(GreyPipeline(), 'green', ['a', 'b', 'c'], 7, 2, 2, 2, embed=lambda f: f.flatten(1)[:, :3], draw=draw)
     far = 7 + 1_000_000
     assert drawn[:2] == [(['a', 'b'], 7), (['c'], 9)] and drawn[2:] == [(['a', 'a'], far), (['b', 'b'], far + 2)]
 

@@ -45,8 +45,10 @@ def make(name, prediction, num_frames):
 def close(a, b): return (a - b).norm() <= ROUGH*b.norm() + 1e-9
 
 def check(name, prediction, sampler, savings, method, num_frames, seed):
-    pipe, savings, method = make(name, prediction, num_frames), Savings(**savings), Vader(**method)
-    try: check_alignment(pipe, GREEN, PROMPTS, method, savings, **sampler)
+    pipe, savings = make(name, prediction, num_frames), Savings(**savings)
+    try:
+        method = Vader(**method)
+        check_alignment(pipe, GREEN, PROMPTS, method, savings, **sampler)
     except ValueError: return False
     assert not lora_layers(pipe)
     add_lora(pipe, 2)

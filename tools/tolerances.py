@@ -135,7 +135,7 @@ def _execute(path, file):
     rows = []
     _watch(rows)
     passed = execute(path)
-    Path(file).write_text(json.dumps(rows))
+    Path(file).write_text(json.dumps(rows), encoding='utf-8')
     return passed
 
 def measured(path, kernels):
@@ -144,7 +144,7 @@ def measured(path, kernels):
         env = os.environ | OFFLINE | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg') | kernels
         done = subprocess.run([sys.executable, __file__, '_exec', path, f'{folder}/rows.json'], env=env, capture_output=True, text=True)
         file = Path(folder, 'rows.json')
-        return done.returncode == 0, json.loads(file.read_text()) if file.exists() else []
+        return done.returncode == 0, json.loads(file.read_text(encoding='utf-8')) if file.exists() else []
 
 def measure(paths):
     "Print the largest error of each tolerance, with each kind of kernels"

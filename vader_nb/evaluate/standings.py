@@ -54,7 +54,7 @@ def swept(legs: list[dict],  # of `read_legs`
     found = {}
     for f in legs:
         p = point_at(f, queries)
-        if f["seed"] == 0 and p and kept(p) >= keep - 1e-9:
+        if f["seed"] == 0 and p and (not keep or kept(p) >= keep - 1e-9):
             found.setdefault(f["opponent"], {})[f["lr"]] = p["train"]["reward"]
     return found
 

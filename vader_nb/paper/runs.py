@@ -74,7 +74,7 @@ PER_QUERY = {"base": 0., "VADER": .26, "VADER K=2": .32, "VADER all frames": .28
 PER_VIDEO = .17     # to draw one in four steps without guidance
 
 @cache
-def _leg_name(contest, leg): return leg_file("", contest, leg).name
+def _leg_name(contest, leg): return leg_file(".", contest, leg).name
 
 # %% ../../nbs/paper/runs.ipynb #321c952a
 @dataclass(frozen=True)
