@@ -889,7 +889,8 @@ def test_methods_recipes_options():
 def test_methods_recipes_prompts(tmp_path):
     from vader_nb.methods.recipes import Recipe, train_and_test
     train, test = train_and_test(Recipe(prompts='actions'))
-    assert not {*train} & {*test} and train_and_test(Recipe(prompts='actions'), seed=1)[1] != test
+    assert not {*train} & {*test} and train_and_test(Recipe(prompts='actions'), seed=1) == (train, test)
+    assert train_and_test(Recipe(prompts='actions'), n=5, seed=1)[0] != train_and_test(Recipe(prompts='actions'), n=5)[0]
     (tmp_path/'p.txt').write_text(f'{train[0]}\nnew\n', encoding='utf-8')
     with pytest.raises(ValueError, match='held-out prompts must be new'): train_and_test(Recipe(prompts='actions', test_prompts=str(tmp_path/'p.txt')))
 

@@ -251,7 +251,7 @@ def sample_prompts(prompts: list[str],  # where to choose from
 def load_prompts(name_or_path, # a name of `PROMPT_SETS`, or a text file with one prompt per line
                  split: str="all", # "all", "train" or "test"
                  n: int=None, # this many of them, chosen by `seed`; None: all
-                 seed: int=0, # of the split (not the tiny world's, which is fixed) and of the choice
+                 seed: int=0, # of the choice; the split of a set is the same for every seed
                  test_fraction: float=.2, # share to hold out (not the tiny world's)
                 ) -> list[str]:
     "Prompts by name or from a file (paper, appendix A.1); training and test prompts never overlap"
@@ -259,7 +259,7 @@ def load_prompts(name_or_path, # a name of `PROMPT_SETS`, or a text file with on
     if split not in ("all", "train", "test"): raise unknown("split", split, ("all", "train", "test"))
     prompts, group = _find_prompts(name_or_path)
     if split != "all":
-        sides = _tiny_prompts() if str(name_or_path) == "tiny" else split_prompts(prompts, test_fraction, seed, group)
+        sides = _tiny_prompts() if str(name_or_path) == "tiny" else split_prompts(prompts, test_fraction, group=group)
         prompts = sides[split == "test"]
     return prompts if n is None else sample_prompts(prompts, n, seed)
 

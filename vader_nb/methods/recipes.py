@@ -187,15 +187,15 @@ def check_pictures(r: Recipe):
 
 def train_and_test(r: Recipe,           # an experiment
                    n: int | None = None,  # this many training prompts; None: all
-                   seed: int = 0,         # of choice and split
+                   seed: int = 0,         # of the choice; the split is the same for every seed
                   ) -> tuple[list, list]:
     "Training and held-out prompts, texts or pictures; ValueError if one is in both"
     from vader_nb.prompts import load_pictures, load_prompts, sample_prompts, split_prompts
     check_pictures(r)
     if r.images and r.test_images: train, test = load_pictures(r.images), load_pictures(r.test_images)
-    elif r.images: train, test = split_prompts(load_pictures(r.images), seed=seed)
+    elif r.images: train, test = split_prompts(load_pictures(r.images))
     elif r.test_prompts: train, test = load_prompts(r.prompts), load_prompts(r.test_prompts)
-    else: train, test = (load_prompts(r.prompts, side, seed=seed) for side in ("train", "test"))
+    else: train, test = (load_prompts(r.prompts, side) for side in ("train", "test"))
     both = [p for p in train if p in {*test}]
     if both: raise ValueError(f"{len(both)} prompts are in the training and in the held-out prompts, such as "
                               f"{str(both[0])!r}: held-out prompts must be new ones")
