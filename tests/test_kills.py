@@ -1,7 +1,7 @@
 """A run that is killed again and again ends with the bytes of one that nobody disturbed.
 
-    python tests/test_kills.py --kills 30               SIGKILL, SIGTERM and a full disk, on a toy of four weights
-    python tests/test_kills.py --kills 30 --command     SIGKILL, through `vader_align` and the tiny model (some minutes)
+    PYTHONPATH=. python tests/test_kills.py --kills 30               SIGKILL, SIGTERM and a full disk, on a toy of four weights
+    PYTHONPATH=. python tests/test_kills.py --kills 30 --command     the same, through `vader_align` and the tiny model (a quarter of an hour)
 
 A child of this process, which has imported everything already, does the work; so a start costs milliseconds.
 """
@@ -125,17 +125,47 @@ def command_run(folder):
     vader_align(['--out', str(folder), '--reward', 'green', '--train-steps', '12', '--batch-size', '1', '--num-inference-steps', '2', '--anchor', '0',
                  '--savings', 'none', '--eval-train', '0', '--eval-test', '1', '--diversity-prompts', '0', '--save-every', '1', '--pictures', '0', '--n-train', '8'])
 
-def kill_command(folder, kills):
-    "`kills` SIGKILLs of `vader_align`, in as many runs as it takes, each to its end"
-    started = time.time()
-    assert ended(child(lambda: command_run(folder/'whole')), signal.SIGKILL, 300) == 0
-    longest, hits, seed, weights = time.time() - started, 0, 0, 'pytorch_lora_weights.safetensors'
+def same_command(out, whole):
+    "The LoRA of the command, and its files, as those of the call that nobody disturbed"
+    weights = 'pytorch_lora_weights.safetensors'
+    assert (out/weights).read_bytes() == (whole/weights).read_bytes() and files(out) == files(whole)
+
+def kill_command(folder, number, kills, whole, longest):
+    "`kills` signals to `vader_align`, in as many runs as it takes, each to its end"
+    hits, seed = 0, 0
     while hits < kills:
-        out = folder/f'{seed}'
-        hits += disturb(out, kills - hits, signal.SIGKILL, lambda: command_run(out), longest, seed)
-        assert (out/weights).read_bytes() == (folder/'whole'/weights).read_bytes() and files(out) == files(folder/'whole')
+        out = folder/f'{number}_{seed}'
+        hits += disturb(out, kills - hits, number, lambda: command_run(out), longest, seed)
+        same_command(out, whole)
         seed += 1
-    print(f'{hits} SIGKILLs of vader_align in {seed} runs of {longest:.1f} s: the same bytes, the same files')
+    print(f'{hits} times {signal.Signals(number).name} to vader_align in {seed} runs of {longest:.1f} s: the same bytes, the same files', flush=True)
+
+def fill_disk_of_command(folder, times, whole):
+    "`vader_align` on a disk that is often full, then again with room"
+    codes = []
+    for seed in range(times):
+        out = folder/f'full_{seed}'
+        def work():
+            with often_full(seed): command_run(out)
+        codes.append(ended(child(work), signal.SIGKILL, 300))
+        assert codes[-1] in (0, 1, 2), codes
+        readable(out)
+        assert ended(child(lambda: command_run(out)), signal.SIGKILL, 300) == 0
+        same_command(out, whole)
+    print(f'{times} times vader_align on a disk that is often full, exit codes {dict((c, codes.count(c)) for c in sorted({*codes}))}; then with room: the same bytes, the same files', flush=True)
+
+def disturb_command(folder, times):
+    "All that a run of `vader_align` has to survive"
+    started, whole = time.time(), folder/'whole'
+    assert ended(child(lambda: command_run(whole)), signal.SIGKILL, 300) == 0
+    longest = time.time() - started
+    for number in (signal.SIGKILL, signal.SIGTERM): kill_command(folder, number, times, whole, longest)
+    fill_disk_of_command(folder, times, whole)
+
+def test_command_on_a_full_disk(tmp_path):
+    "Once, in the tests; with signals and thirty times by hand"
+    assert ended(child(lambda: command_run(tmp_path/'whole')), signal.SIGKILL, 300) == 0
+    fill_disk_of_command(tmp_path, 1, tmp_path/'whole')
 
 def main():
     parser = argparse.ArgumentParser()
@@ -144,7 +174,7 @@ def main():
     given, started = parser.parse_args(), time.time()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        if given.command: kill_command(folder, given.kills)
+        if given.command: disturb_command(folder, given.kills)
         else:
             whole = folder/'whole'
             whole.mkdir()
