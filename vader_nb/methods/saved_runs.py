@@ -142,8 +142,10 @@ def _video(folder):
     if not file.is_file(): return '<p class="hint">no video was saved</p>'
     if file.stat().st_size > MOST_BYTES: return '<p class="hint">before_after.mp4 is too large for this page</p>'
     data = base64.b64encode(file.read_bytes()).decode()
-    return (f'<video autoplay loop muted playsinline controls src="data:video/mp4;base64,{data}"></video>'
-            '<p class="hint">above: before; below: after, from the same noise</p>')
+    # no controls: they would hide the lower half of a small clip
+    return ('<video autoplay loop muted playsinline onclick="this.paused ? this.play() : this.pause()" '
+            f'src="data:video/mp4;base64,{data}"></video>'
+            '<p class="hint">above: before; below: after, from the same noise; a click stops it</p>')
 
 # %% ../../nbs/methods/saved_runs.ipynb #b0f68675
 def _rewards(log): return [r["reward"] for r in log if isinstance(r.get("reward"), (int, float))]
