@@ -304,6 +304,28 @@ def test_killed(hub, tmp_path):
     assert (Path(out.strip())/MODEL).read_bytes() == published(hub, repo)[MODEL].read_bytes(), err
     assert bodies(hub)[-1] == (have, size(hub, repo) - have) and not parts(tmp_path/'home')
 
+@pytest.mark.parametrize('named', [False, True])
+def test_killed_after_the_last_byte(named, hub, cache):
+    "Everything has arrived, but the file was not checked yet, or not linked yet: nothing is fetched again, and nothing half-done stays"
+    folder = fetch_files(YOLOS, MODEL)
+    link, want = folder/MODEL, (folder/MODEL).read_bytes()
+    blob = link.resolve()
+    link.unlink()
+    if not named: blob.rename(blob.with_name(f'{blob.name}.part'))
+    sent = len(hub.sent)
+    plan = plan_download(YOLOS, MODEL)
+    assert plan.bytes == 0 and not plan.missing
+    assert (fetch_files(YOLOS, MODEL)/MODEL).read_bytes() == want and len(hub.sent) == sent and not parts(cache)
+
+def test_killed_after_the_last_byte_and_damaged(hub, cache):
+    "What has arrived whole gets its name only after its SHA-256 was compared"
+    link = fetch_files(YOLOS, MODEL)/MODEL
+    want, blob = link.read_bytes(), link.resolve()
+    link.unlink()
+    blob.rename(blob.with_name(f'{blob.name}.part')).write_bytes(bytes(len(want)))
+    refused('SHA-256 is not the one', lambda: fetch_files(YOLOS, MODEL))
+    assert (fetch_files(YOLOS, MODEL)/MODEL).read_bytes() == want and not parts(cache)
+
 @pytest.mark.skipif(not sys.platform.startswith('linux') or os.getuid() != 0, reason='mounts a small disk, which only root may do')
 def test_full_disk(hub, tmp_path):
     "A disk that somebody else fills while the file arrives: one line, and the next run, with room again, goes on"

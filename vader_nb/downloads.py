@@ -214,8 +214,11 @@ def _have(repo, repo_type, commit, name, size, sha256):
     path = try_to_load_from_cache(repo, name, cache_dir=cache_dir(), revision=commit, repo_type=repo_type)
     if isinstance(path, str) and os.path.getsize(path) == size: return size
     if isinstance(path, str): _forget(Path(path))
-    part = sha256 and _blob(repo, repo_type, f"{sha256}.part")
-    return min(part.stat().st_size, size) if part and part.is_file() else 0
+    if not sha256: return 0
+    blob = _blob(repo, repo_type, sha256)               # whole, and without a link yet
+    if blob.is_file() and blob.stat().st_size == size: return size
+    part = blob.with_name(f"{sha256}.part")
+    return min(part.stat().st_size, size) if part.is_file() else 0
 
 def _inside(repo, name):
     "The name of a file, unless it leads out of its repository's folder"
@@ -335,8 +338,9 @@ def carry_out(plan: Download,  # of `plan_download`
     "Say what is downloaded, and download it"
     _check_room(plan)
     if plan.bytes > 10_000: print(plan, file=sys.stderr, flush=True)     # a lone configuration is not worth a line
-    for name, file in plan.missing.items():
-        if file.sha256: _fetch_large(plan, name, file)
+    for name, file in plan.files.items():
+        if file.sha256 and (name in plan.missing or _blob(plan.repo, plan.repo_type, f"{file.sha256}.part").is_file()):
+            _fetch_large(plan, name, file)              # one that has arrived whole may lack its check and its name
     return Path(snapshot_download(plan.repo, revision=plan.revision, repo_type=plan.repo_type, cache_dir=cache_dir(),
                                   allow_patterns=list(plan.files), tqdm_class=None if plan.missing else _Silent))
 

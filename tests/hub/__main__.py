@@ -7,8 +7,6 @@ import argparse, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[i]) for i in (1, 2)]    # for `hub`, and for `vader_nb` of this checkout
-from hub.repositories import write_all
-from hub.server import Hub
 
 
 def parse(argv):
@@ -25,11 +23,21 @@ def serve(hub, env):
     print('# end with Ctrl-C', flush=True)
     while True: time.sleep(3600)
 
+def written(folder):
+    "The repositories in a folder; what transformers remarks on toy networks, and its bars, would look like faults of the command"
+    print('tests/hub: making the miniature repositories (a quarter of a minute)', file=sys.stderr, flush=True)
+    from transformers.utils import logging
+    from hub.repositories import write_all
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return write_all(folder)
+
 def main(argv=None):
     a = parse(argv)
+    from hub.server import Hub
     with tempfile.TemporaryDirectory(prefix='vader-hub-') as folder:
         folder = Path(folder)
-        served = write_all(folder/'served')
+        served = written(folder/'served')
         hub = Hub(served, folder/'uploads', folder/'served'/'mirror').start(a.port if a.port is not None else 0 if a.command else 8800)
         env = hub.environment(a.home or folder/'home')
         try: return subprocess.run(a.command, env=os.environ | env).returncode if a.command else serve(hub, env)
