@@ -370,7 +370,7 @@ def _finish(a, run, shown, prompts, out, start):
     if not is_main(): return
     table = _write_results(a, run, before, after, out)
     for f in () if a.checkpoint else kept_files(out/"checkpoint.pt", a.keep_checkpoints): f.unlink(missing_ok=True)
-    names = ", ".join(sorted(p.name for p in out.iterdir()))
+    names = ", ".join(sorted(p.name for p in out.iterdir() if p.name != ".running"))     # its lock, which goes
     print(f"\n{table}\n\n{time.time() - start:.0f} s in all. In {out}: {names}")
 
 # %% ../../nbs/commands/align.ipynb #6912ab75
