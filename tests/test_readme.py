@@ -121,3 +121,20 @@ def test_the_stand_in_command(tmp_path):
     assert 'damo-vilab/text-to-video-ms-1.7b' in p.stderr and 'held_out: reward' in p.stdout
     assert (tmp_path/'miniature'/'pytorch_lora_weights.safetensors').is_file()
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith('vader-hub')]       # the server and its files are gone
+
+def test_the_walk_of_own_model():
+    "Each line of the walk is one that its command takes, with the abbreviations as the shell replaces them"
+    from vader_nb.commands.align import AlignOptions
+    from vader_nb.commands.eval import EvalOptions
+    from vader_nb.commands.sample import SampleOptions
+    from vader_nb.console import parse_options
+    book = json.loads((ROOT/'nbs'/'commands'/'own_model.ipynb').read_text(encoding='utf-8'))
+    text = next(s for c in book['cells'] if (s := ''.join(c['source'])).startswith('## The whole walk'))
+    lines = text.split('```sh\n')[1].split('```')[0].splitlines()
+    short = dict(re.fullmatch(r'(\w+)="(.*)"', l).groups() for l in lines if re.match(r'\w+="', l))
+    options = dict(vader_align=AlignOptions, vader_sample=SampleOptions, vader_eval=EvalOptions)
+    typed = [shlex.split(re.sub(r'\$(\w+)', lambda m: short[m[1]], l)) for l in lines if l.startswith('vader_')]
+    assert [w[0] for w in typed] == ['vader_align']*2 + ['vader_sample']*2 + ['vader_eval']
+    parsed = [parse_options(options[w[0]], w[1:], w[0]) for w in typed]
+    assert parsed[1].out == parsed[2].lora == parsed[3].lora
+    assert (parsed[4].before, parsed[4].after) == (parsed[2].out, parsed[3].out)
