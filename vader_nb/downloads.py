@@ -220,6 +220,7 @@ def _have(repo, repo_type, commit, name, size, sha256):
     part = blob.with_name(f"{sha256}.part")
     return min(part.stat().st_size, size) if part.is_file() else 0
 
+# %% ../nbs/core/downloads.ipynb #d2d3e275
 def _inside(repo, name):
     "The name of a file, unless it leads out of its repository's folder"
     path = PureWindowsPath(name)        # knows both slashes, and drives
