@@ -834,6 +834,20 @@ def test_methods_full_size_files_and_room(monkeypatch, tmp_path):
     full_size.check_room(SimpleNamespace(recipe='x'), tmp_path, toy=True)
 
 
+def test_methods_experiments_numbers_of_the_paper_and_its_scripts():
+    from vader_nb.methods.experiments import RECIPE_TABLE
+    from vader_nb.methods.recipes import load_recipe
+    always = dict(grad_steps='1', anchor=0., savings='none', max_grad_norm=1., lora_rank=16, weight_decay=0., lr=2e-4)
+    vc2 = dict(always, num_inference_steps=25, guidance_scale=12., eta=1., lora_alpha=8., batch_size=8, train_steps=450, num_frames=12, size='320x512')
+    scope = dict(always, num_inference_steps=25, guidance_scale=9., eta=0., lora_alpha=16., batch_size=16, train_steps=300, num_frames=16, size='384x384')
+    sora = dict(always, num_inference_steps=30, guidance_scale=7., eta=0., lora_alpha=8., batch_size=8, num_frames=51, size='276x368')
+    told = {'videocrafter2-hps-aesthetic': dict(vc2, reward='near_target(aesthetic, 10, 0.075) + near_target(hpsv2.1, 1, 0.5)', target=None),
+            'videocrafter2-objects': dict(vc2, reward='objects(book, form=threshold)', target=None), 'opensora-pickscore': dict(sora, target=100., target_weight=.01),
+            'modelscope-aesthetic': dict(scope, reward='aesthetic', target=10., target_weight=.1, reward_frames=1), 'modelscope-hpsv2': dict(scope, reward='hpsv2', target=1., target_weight=1.)}
+    for name, settings in told.items(): assert {k: getattr(load_recipe(name), k) for k in settings} == settings, name
+    for name, e in RECIPE_TABLE.items(): assert all(len(s.source) > 3 and s.source != k for k, s in e.settings.items()), name
+
+
 # Evaluation and commands
 
 def test_evaluate_measures_seeds():
@@ -1641,3 +1655,26 @@ def test_tiny_action_half_through_the_vae_and_shares_by_motion(monkeypatch):
     monkeypatch.setattr(action, 'action_logits', lambda model, frames: torch.eye(len(MOTIONS))[[0, 0, 0, 0]])
     told = action.judge_action(nn.Identity(), torch.zeros(4, 1), torch.tensor([0, 0, 1, 2]))
     assert told['accuracy'] == .5 and [told[m] for m in MOTIONS[:3]] == [1, 0, 0]
+
+def test_tiny_clip_pool_reading_and_gem(monkeypatch):
+    from vader_nb.tiny import clip
+    from vader_nb.world import all_captions
+    probe, film = nn.Linear(2, 2, bias=False), torch.tensor([[.5, .2], [1., 0.]])
+    probe.weight.data = torch.eye(2)
+    assert clip.reading_error(probe, torch.tensor([[.4, .2], [1., 0.]]), film).item() == pytest.approx(0, abs=1e-12)      # .5*(1 - .2): the haze is read, and how clear it is
+    monkeypatch.setattr(clip, 'reconstruct', lambda vae, frames: 0*frames)
+    pool = clip.Pool(all_captions()[:50], torch.Generator().manual_seed(0), 6).refill()
+    assert (pool.frames.amax((1, 2, 3)) == 0).tolist() == [True, False]*3
+    every = all_captions()
+    colour = lambda text: every.index(text.replace('a red ', 'a blue ', 1) if text.startswith('a red ') else 'a red ' + text.split(' ', 2)[2])
+    frames, texts = clip._draw_frames(60, 5)
+    monkeypatch.setattr(clip, 'text_embeds', lambda model, tok, texts: torch.eye(len(every)))
+    monkeypatch.setattr(clip, 'image_embeds', lambda model, frames: torch.eye(len(every))[[colour(t) for t in texts]])
+    told = clip.zero_shot(None, 60, 5)                                    # all but the colour is right, and of what was asked for nothing is seen: no gem
+    assert told['colour'] == 0 and told['shape'] == 1 and told['gem'] == pytest.approx(sum('gem' not in t for t in texts)/60)
+
+def test_tiny_viclip_log_goes_on(monkeypatch):
+    from vader_nb.tiny import viclip
+    monkeypatch.setattr(viclip, 'train_tiny_viclip', lambda *a, **k: (None, [dict(step=80)]))
+    monkeypatch.setattr(viclip, 'save_viclip', lambda model, folder, log: log)
+    assert [r['step'] for r in viclip.train_shipped_viclip('x')] == [80, 1080]
