@@ -626,6 +626,13 @@ def test_savings_planner_the_fastest_set_that_fits_is_chosen():
     assert set(plan.tricks) <= {'checkpoint_decoder', 'checkpoint_reward', 'sliced_decode'} and len(plan.tricks) == 2
 
 
+def test_savings_sharding_blocks_and_large_children():
+    from vader_nb.savings.sharding import parts_to_shard
+    net = nn.Module()
+    net.blocks, net.large, net.small = nn.ModuleList([nn.Linear(9, 9), nn.Identity(), nn.Linear(9, 9)]), nn.Linear(9, 9), nn.Linear(1, 1)
+    assert parts_to_shard(net) == [net.blocks[0], net.blocks[2], net.large, net]
+
+
 # Alignment
 
 def rolled(K=2, moved=True, **settings):
