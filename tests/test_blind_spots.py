@@ -632,6 +632,16 @@ def test_savings_sharding_blocks_and_large_children():
     net.blocks, net.large, net.small = nn.ModuleList([nn.Linear(9, 9), nn.Identity(), nn.Linear(9, 9)]), nn.Linear(9, 9), nn.Linear(1, 1)
     assert parts_to_shard(net) == [net.blocks[0], net.blocks[2], net.large, net]
 
+def test_savings_sharding_counts_the_piece_that_is_here():
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+    from vader_nb.savings.sharding import base_bytes
+    dist.init_process_group('fake', store=FakeStore(), rank=0, world_size=2)      # the other process is not there
+    try: assert base_bytes(fully_shard(nn.Linear(4, 6, bias=False), mesh=init_device_mesh('cpu', (2,)))) == 4*6//2*4
+    finally: dist.destroy_process_group()
+
 
 # Alignment
 
