@@ -943,6 +943,11 @@ def test_commands_align_before_is_the_base_model(monkeypatch):
     found = align._evaluate(align.AlignOptions(diversity_prompts=3), run, dict(train=['a'], held_out=['b']))
     assert found == tuple(dict(train=(scale, 0), held_out=(scale, 3)) for scale in (0, 1))
 
+def test_commands_eval_a_batch_that_lacks_one_video_is_drawn(tmp_path):
+    from vader_nb.commands.eval import _left
+    for name in 'abd': (tmp_path/name).mkdir()
+    assert _left(SimpleNamespace(batch_size=2), 'abcdef', tmp_path) == [2, 4]
+
 def test_commands_sample_options(monkeypatch):
     from vader_nb.commands import sample
     from vader_nb.methods import long_video, lora_formats
