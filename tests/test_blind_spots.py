@@ -948,6 +948,11 @@ def test_commands_eval_a_batch_that_lacks_one_video_is_drawn(tmp_path):
     for name in 'abd': (tmp_path/name).mkdir()
     assert _left(SimpleNamespace(batch_size=2), 'abcdef', tmp_path) == [2, 4]
 
+def test_commands_own_model_what_a_log_shows():
+    from vader_nb.commands.own_model import diagnose, rise
+    log = [dict(reward=r, grad_norm=1., skipped=float(not i)) for i, r in enumerate((1, 2, 3, 9, 9, 9, 0, 1, 4))]
+    assert rise(log) == pytest.approx((-1/3, 4/3)) and diagnose(log) == ['reward is flat']      # lower, within the noise
+
 def test_commands_sample_options(monkeypatch):
     from vader_nb.commands import sample
     from vader_nb.methods import long_video, lora_formats
