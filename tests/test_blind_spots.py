@@ -809,9 +809,10 @@ def test_methods_ddpo_parts_clip_and_noise():
 def test_methods_dpo_ties_memory_and_texts():
     from vader_nb.methods import dpo
     told = []
-    pipe, loss = grainy(dpo.DPO(buffer_size=0), dpo.dpo_loss, lambda f, p: torch.ones(len(f)))      # all are equally good
-    value, metrics = loss(batch := batch_of())
-    assert torch.autograd.grad(value, pipe.denoiser.weight)[0].abs().max() == 0 and value.item() == pytest.approx(math.log(2))
+    for mixed in (True, False):                                 # mixed: a pair of two videos; else ties pair a video with itself
+        pipe, loss = grainy(dpo.DPO(buffer_size=0, official_pairs=mixed), dpo.dpo_loss, lambda f, p: torch.ones(len(f)))      # all are equally good
+        value, metrics = loss(batch := batch_of())
+        assert torch.autograd.grad(value, pipe.denoiser.weight)[0].abs().max() == 0 and value.item() == pytest.approx(math.log(2))
     encode = pipe.encode_prompt
     pipe.encode_prompt = lambda texts: told.append(texts) or encode(texts)
     dpo._noised_pairs(loss, batch)
