@@ -64,7 +64,7 @@ class Trial(NamedTuple):
 
 def _trials(rng, names, kind):
     "The pairs with their sides, which are balanced"
-    flipped = [i % 2 == 1 for i in range(len(names))]
+    flipped = [False, True]*((len(names) + 1)//2)      # of an odd number, chance leaves one out
     rng.shuffle(flipped)
     return [Trial(n, kind[::-1] if f else kind) for n, f in zip(names, flipped)]
 

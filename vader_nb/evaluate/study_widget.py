@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .study import QUESTIONS, Session, Study, trial_videos
+from ..names import check_number
 from ..video import shown_scale, write_video
 
 # %% ../../nbs/evaluate/study_widget.ipynb #6c32c2a6
@@ -49,6 +50,7 @@ class StudyWidget(w.VBox):
                  folder: str | Path,     # of the answers
                  rater: str,             # their name
                  fps: float = 8.):       # frames a second
+        check_number("fps", fps, above=0)
         self.session, self.fps, self._shown = Session(study, folder, rater), fps, None
         self.bar = w.IntProgress(max=len(self.session.steps), layout=w.Layout(width="100%"))
         self.text, self.video, self.note = w.HTML(), w.HTML(), w.HTML()
