@@ -118,7 +118,7 @@ def _check_column(records, key):
 # %% ../nbs/core/callbacks.ipynb #c5403d3d
 def plot_log(log,                    # records of `fit`, or a file that `JSONLog` wrote
              keys=("reward",),       # what to draw, names in the records
-             x: str="step",          # against what: "step" or "queries"
+             x: str="step",          # against what: "step" (optimiser updates) or "queries"
              smooth: int=1,          # running mean over this many records, drawn over the pale raw curve
              ax=None,                # matplotlib axes; None: new ones
             ):                          # the axes
