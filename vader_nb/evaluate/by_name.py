@@ -27,7 +27,7 @@ from ..models.load import check_device
 from ..names import as_list, as_path, check_kind, resolve, unknown
 from ..pipeline import seeded
 from ..rewards.clip import load_clip
-from ..rewards.load import DOWNLOADS, load_reward, reward_names
+from ..rewards.load import BESIDE, DOWNLOADS, load_reward, reward_names
 from ..video import atomic_path
 from ..world import SIZE
 
@@ -194,22 +194,36 @@ def load_measure(name: str,                           # of `MEASURES`, or a rewa
     return lambda frames, prompts: made(frames.to(device))
 
 # %% ../../nbs/evaluate/by_name.ipynb #149527bf
-def _needs(name):
-    "file -> size, of the networks of a measure or reward"
-    if name in MEASURES: return {NETWORKS[n].file: NETWORKS[n].size for n in MEASURES[name].networks}
+_PART = "a few MB"      # what is read of a repository beside a network: a tokenizer, or a small head
+
+def _source(network):
+    "The repository of which all is read, or the name of a single file"
+    return network.file if "." in network.file else network.place
+
+def _of_reward(name):
+    "(repository or file in it, size) of what a published reward reads"
+    repo, files, size = DOWNLOADS[name]
+    own = (f"{repo}/{files[0]}" if len(files) == 1 else repo, size)
+    return [own, *((repo, _PART) for repo, _ in [BESIDE[name]])] if name in BESIDE else [own]
+
+def _needs(name, weights=None):
+    "(file or repository, size) of the networks of a measure or reward, but for files in the folder `weights`"
+    if name in MEASURES:
+        nets = [NETWORKS[n] for n in MEASURES[name].networks]
+        return [(_source(n), n.size) for n in nets if not (weights and (Path(weights)/n.file).exists())]
     names = reward_names(name) if ".py:" not in name else []
-    return {DOWNLOADS[n][0]: DOWNLOADS[n][2] for n in names if n in DOWNLOADS}
+    return [need for n in names if n in DOWNLOADS for need in _of_reward(n)]
 
 def measure_downloads(names: list[str],                     # of `measure_names`
                       weights: str | Path | None = None,    # a folder with published files
                      ) -> dict[str, str]:                   # file or repository -> size, each once
     "What would be fetched if it is not in the cache"
-    found = {f: size for n in names for f, size in _needs(n).items()}
-    return {f: size for f, size in found.items() if not (weights and (Path(weights)/f).exists())}
+    needs = [need for n in names for need in _needs(n, weights)]
+    return dict(sorted(needs, key=lambda need: need[1] != _PART))     # a network has the size, not its tokenizer
 
 def list_measures() -> Table:
     "All names, which way is better, and what they need"
     way = {1: "more", -1: "less", 0: "neither"}
-    needs = lambda n: ", ".join(f"{f} ({size})" for f, size in _needs(n).items()) or "nothing"
+    needs = lambda n: ", ".join(f"{f} ({size})" for f, size in _needs(n)) or "nothing"
     rows = [(n, way[direction(n)], needs(n)) for n in [*MEASURES, MOTION]]
     return format_table([("measure", "better", "needs"), *rows])

@@ -7,6 +7,7 @@ __all__ = ['diversity', 'clip_embedder', 'in_tiny_world', 'read_accuracy', 'chan
            'Evaluation', 'evaluate', 'gain', 'gain_error', 'Table', 'format_table', 'comparison_table']
 
 # %% ../../nbs/evaluate/measures.ipynb #5452ae39
+import re
 from dataclasses import asdict, dataclass, field
 from math import isnan
 from statistics import fmean, stdev
@@ -213,6 +214,7 @@ class Table(str):
 def format_table(rows: list[tuple],  # of strings; the first is the heading
                 ) -> Table:
     "A markdown table with aligned columns: the first to the left, the others to the right"
+    rows = [[re.sub(r"[\\|<]", r"\\\g<0>", c) for c in row] for row in rows]     # no cell ends a column or opens a tag
     widths = [max(map(len, column)) for column in zip(*rows)]
     def line(row):
         first, *others = zip(row, widths)

@@ -7,7 +7,7 @@ __all__ = ['ITEMS', 'items_named', 'planned_seconds', 'list_items', 'verdict_cou
            'processor_name', 'made_with', 'markdown_report', 'html_table', 'html_report', 'write_report']
 
 # %% ../../nbs/paper/report.ipynb #db859d79
-import base64, html, os, platform
+import base64, html, os, platform, re
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -120,7 +120,8 @@ def html_table(table: Table) -> str:
     "A markdown table as HTML; nothing for an empty one"
     if not table: return ""
     rows = [[c.strip() for c in l.strip("|").split(" | ")] for l in table.splitlines()]
-    cell = lambda c, tag: f"<{tag}{_CLASSES.get(c.strip(), '')}>{html.escape(c.strip())}</{tag}>"
+    plain = lambda c: html.escape(re.sub(r"\\([\\|<])", r"\1", c))      # as before `format_table`
+    cell = lambda c, tag: f"<{tag}{_CLASSES.get(c, '')}>{plain(c)}</{tag}>"
     lines = ["".join(cell(c, "td" if i else "th") for c in r) for i, r in enumerate([rows[0], *rows[2:]])]
     return "<table>" + "".join(f"<tr>{l}</tr>" for l in lines) + "</table>"
 
