@@ -62,6 +62,14 @@ def _summary(step, log, sums, judge):
     n = step - (log[-1]["step"] if log else 0)
     return dict(step=step, **{k: v/n for k, v in sums.items()}, **judge())
 
+def _resumed(checkpoint, parts, train_steps):
+    "Restore a training and say so; ValueError if it went further than was asked for"
+    first, log, sums = load_state(checkpoint, **parts).values()
+    if first > train_steps: raise ValueError(
+        f"{checkpoint} has done {first} updates already, {train_steps} were asked for: give more, or another file")
+    print(f"going on from {checkpoint}: {first} of {train_steps} updates are done")
+    return first, log, sums
+
 # %% ../../nbs/tiny/teach.ipynb #3f0a1ec7
 def teach(learner: nn.Module,               # what learns: its parameters that require a gradient
           loss_fn: Callable,                # step -> (loss, numbers to log); it draws its own data
@@ -77,7 +85,7 @@ def teach(learner: nn.Module,               # what learns: its parameters that r
     "Train; an interrupted run goes on from `checkpoint` exactly"
     optimizer, first, log, sums = make_optimizer(learner, lessons), 0, [], {}
     parts, n = dict(learner=learner, optimizer=optimizer, **(also or {})), lessons.train_steps
-    if checkpoint and Path(checkpoint).exists(): first, log, sums = load_state(checkpoint, **parts).values()
+    if checkpoint and Path(checkpoint).exists(): first, log, sums = _resumed(checkpoint, parts, n)
     for step in tqdm(range(first, n), desc, initial=first, total=n):
         if step == first or step % lessons.save_every == 0: refill()
         for group in optimizer.param_groups: group["lr"] = lessons.rate(step)
