@@ -175,7 +175,7 @@ def card(name: str,          # of `CARDS`
          utilisation: float  # share of the peak that a network reaches, above 0 and at most 1
         ) -> Device:
     "A GPU with the speed that it is assumed to reach"
-    check_name("card", name, CARDS)
+    if name not in CARDS: raise unknown("card", name, CARDS)
     check_number("utilisation", utilisation, most=1, above=0)
     return Device(CARDS[name].memory*2**30, CARDS[name].peak*utilisation)
 
