@@ -214,6 +214,7 @@ def _needs(name, weights=None):
     names = reward_names(name) if ".py:" not in name else []
     return [need for n in names if n in DOWNLOADS for need in _of_reward(n)]
 
+# %% ../../nbs/evaluate/by_name.ipynb #e1242e62
 def measure_downloads(names: list[str],                     # of `measure_names`
                       weights: str | Path | None = None,    # a folder with published files
                      ) -> dict[str, str]:                   # file or repository -> size, each once
