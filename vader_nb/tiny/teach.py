@@ -62,6 +62,7 @@ def _summary(step, log, sums, judge):
     n = step - (log[-1]["step"] if log else 0)
     return dict(step=step, **{k: v/n for k, v in sums.items()}, **judge())
 
+# %% ../../nbs/tiny/teach.ipynb #4d5071d8
 def _resumed(checkpoint, parts, train_steps):
     "Restore a training and say so; ValueError if it went further than was asked for"
     first, log, sums = load_state(checkpoint, **parts).values()
