@@ -330,7 +330,8 @@ COMMANDS = dict(
         together=['--prompt a', '--image pictures/one.png', '--chunks 2', '--model tiny-i2v', '--lora-scale 2', '--nothing 1', 'word']),
     vader_eval=dict(
         words='--lora tiny-lora --n 2 --measures edges --out out --num-inference-steps 2',
-        texts=dict(before=FILE | others('before'), after=FILE | others('after'), lora=FILE, model=TEXT | others('empty', 'tiny-i2v'), prompts=TEXT | others('no.txt', 'empty.txt', 'junk'), split=TEXT, dtype=DTYPES, vbench_results=others('no'),
+        texts=dict(before=FILE | others('before'), after=FILE | others('after'), lora=FILE, recipe=TEXT, model=TEXT | others('empty', 'tiny-i2v'), model_options=others('x', 'a=', 'nothing=3', LONG), size=SIZES,
+                   prompts=TEXT | others('no.txt', 'empty.txt', 'junk'), split=TEXT, dtype=DTYPES, vbench_results=others('no'),
                    measures=TEXT, out=FOLDER, device=DEVICES),
         together=['--before before --after after', '--before before --after after --lora ', '--vbench-results a b', '--vbench-results array.json array.json', '--nothing 1', 'word']),
     vader_plan=dict(

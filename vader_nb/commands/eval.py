@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
+from ..methods.recipes import model_settings, preset
 from ..names import check_number
 from ..video import atomic_path
 
@@ -23,7 +24,12 @@ class EvalOptions:
     after: str | None = option(None, "folder with videos of the same names", "two folders")
     lora: str | None = option(None, "compare with and without this LoRA: folder, file or hub id, of any layout",
                               "a LoRA")
+    recipe: str | None = option(None, "an experiment that sets model, size and sampler; \"list\" prints their names",
+                                "a LoRA")
     model: str = option("tiny", "base model: a name, or a folder that diffusers saved", "a LoRA")
+    model_options: str | None = option(None, 'options of its loader, such as "fps=16, sigma_min=0.1"', "a LoRA")
+    size: str | None = option(None, "pixels, height x width, such as 320x512; the model's own if not given", "a LoRA")
+    num_frames: int | None = option(None, "frames of a video; the model's own if not given", "a LoRA")
     lora_scale: float = option(1., "strength of the LoRA", "a LoRA")
     prompts: str | None = option(None, "a prompt set, or a text file with one prompt a line; with two folders a file "
                                        "with the prompt of each video", none="tiny for a LoRA; else from names")
@@ -56,7 +62,8 @@ def _source(a):
     return named[0]
 
 # %% ../../nbs/commands/eval.ipynb #6dca8877
-_OF_LORA = "split", "n", "per_prompt", "model", "lora_scale", "seed", "dtype", *SAMPLER
+_MODEL = "model", "model_options", "size", "num_frames", "dtype"
+_OF_LORA = "split", "n", "per_prompt", "recipe", "lora_scale", "seed", *_MODEL, *SAMPLER
 
 def _check_own(a, source):
     "ValueError for options that only another source has"
@@ -94,7 +101,7 @@ def _lora_prompts(a):
     check_number("lora_scale", a.lora_scale)
     prompts = [p for p in load_prompts(a.prompts or "tiny", a.split, a.n, a.seed) for _ in range(a.per_prompt)]
     quiet()
-    pipe = load_pipeline(a.model, dtype=a.dtype, device=own_device(a.device))
+    pipe = load_pipeline(a.model, dtype=a.dtype, device=own_device(a.device), **model_settings(a))
     if hasattr(pipe, "encode_images"): raise ValueError(
         f"{pipe.name} continues pictures: draw both folders with vader_sample, and give --before and --after")
     sampler_settings(pipe, **given(a, *SAMPLER))
@@ -104,7 +111,7 @@ def _lora_prompts(a):
 # %% ../../nbs/commands/eval.ipynb #038abc8c
 def _same_run(a, out, prompts):
     "ValueError if the folder holds videos that were drawn otherwise"
-    now = {k: getattr(a, k) for k in ("model", "lora_scale", "seed", "dtype", *SAMPLER)}
+    now = {k: getattr(a, k) for k in ("lora_scale", "seed", *_MODEL, *SAMPLER)}
     now |= dict(lora=_hash_of(a.lora), prompts=prompts)
     file = out/"drawn.json"
     old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
@@ -231,9 +238,14 @@ def evaluate_command(a: EvalOptions):
     print(comparison_rows(found))
     print(f"\n{len(found.names)} pairs of {prompts} prompts; table, values, plot and extreme pairs in {a.out}")
 
+def _preset(words):
+    "What a recipe says of the model and its sampler; what is compared, and how many at a time, is yours to say"
+    own = {*_MODEL, *SAMPLER, "recipe"}
+    return {k: v for k, v in preset(words, EvalOptions).items() if k in own}
+
 def vader_eval(argv: list[str] | None = None):  # words; None: those that the process was started with
     "The command"
-    run_command("vader_eval", EvalOptions, evaluate_command, argv)
+    run_command("vader_eval", EvalOptions, evaluate_command, argv, _preset)
 
 # %% ../../nbs/commands/eval.ipynb #a672a4e6
 #| eval: false
