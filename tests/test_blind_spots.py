@@ -1706,3 +1706,35 @@ def test_tiny_viclip_log_goes_on(monkeypatch):
     monkeypatch.setattr(viclip, 'train_tiny_viclip', lambda *a, **k: (None, [dict(step=80)]))
     monkeypatch.setattr(viclip, 'save_viclip', lambda model, folder, log: log)
     assert [r['step'] for r in viclip.train_shipped_viclip('x')] == [80, 1080]
+
+
+def test_methods_rehearsal_seconds_are_those_of_an_update(monkeypatch):
+    "The first update is measured for memory; the seconds of the others are divided by their number"
+    from contextlib import ExitStack
+    from types import SimpleNamespace
+    from vader_nb.methods import rehearsal
+    monkeypatch.setattr(rehearsal, 'estimate', lambda *a: SimpleNamespace(peak=1))
+    pipe = SimpleNamespace(fit=SimpleNamespace(tricks=(), args=(1, 1, 2)), networks={}, device=torch.device('cpu'), num_frames=1, latent_shape=(1,))
+    assert rehearsal.report(pipe, None, SimpleNamespace(peak=1), dict(decode=6.), [], 3)['seconds'] == dict(decode=2.)
+    measure = object.__new__(rehearsal.Measure)
+    measure.found, measure.begun, measure.open = None, 2, ExitStack()
+    for done, others in ((4, 1), (6, 3)):
+        measure.after_step(SimpleNamespace(log=[{}]*done, step=done, train_steps=6))
+        assert measure.updates == others
+
+def test_methods_rehearsal_tables_and_precision(monkeypatch):
+    "Ratios are predicted by measured, weights with those of the LoRA, networks in the precision of the recipe; the default comes back"
+    from vader_nb.methods import rehearsal
+    from vader_nb.methods.recipes import Recipe
+    G = 2**30
+    rows = rehearsal._memory_rows(dict(weights=4*G, saved=2*G, peak=G), dict(weights=5*G, trainable=4*G, saved=G, peak=G))
+    assert [r[1:] for r in rows[1:]] == [('4.000', '6.000', '1.500'), ('2.000', '1.000', '0.500'), ('1.000', '1.000', '1.000')]
+    net = nn.Linear(1, 1)
+    monkeypatch.setattr(rehearsal, 'full_size', lambda *a: SimpleNamespace(networks=dict(net=net)))
+    rehearsal.dry_pipeline(Recipe(model='modelscope', dtype='bfloat16'))
+    assert net.weight.dtype == torch.bfloat16
+    before = torch.get_default_dtype()
+    with pytest.raises(KeyError), rehearsal.default_dtype(torch.bfloat16):
+        assert torch.empty(1).dtype == torch.bfloat16
+        raise KeyError
+    assert torch.get_default_dtype() == before
