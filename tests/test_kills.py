@@ -31,7 +31,9 @@ def toy_run(folder, pause=.004, disk=None):
 def often_full(seed):
     "A disk on which every other write of a checkpoint fails, at the start, in the middle or at the end"
     rng, save, sync = random.Random(seed), torch.save, os.fsync
-    def full(*a): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(*a):
+        disk.failed += 1
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     def write(parts, file):
         save(parts, file)
         if rng.random() < .3:
@@ -40,9 +42,11 @@ def often_full(seed):
     def synced(number): return full() if rng.random() < .3 else sync(number)
     both = patch('torch.save', write), patch('os.fsync', synced)
     class Disk:
+        failed = 0
         def __enter__(self): [p.start() for p in both]
         def __exit__(self, *error): [p.stop() for p in both]
-    return Disk()
+    disk = Disk()
+    return disk
 
 def child(work):
     "Its process id; what it says is dropped"
@@ -144,11 +148,13 @@ def fill_disk_of_command(folder, times, whole):
     "`vader_align` on a disk that is often full, then again with room"
     codes = []
     for seed in range(times):
-        out = folder/f'full_{seed}'
+        out, disk, told = folder/f'full_{seed}', often_full(seed), folder/f'failed_{seed}'
         def work():
-            with often_full(seed): command_run(out)
+            try:
+                with disk: command_run(out)
+            finally: told.write_text(str(disk.failed))
         codes.append(ended(child(work), signal.SIGKILL, 300))
-        assert codes[-1] in (0, 1, 2), codes
+        assert codes[-1] in (0, 1, 2) and int(told.read_text()) > 0, codes
         readable(out)
         assert ended(child(lambda: command_run(out)), signal.SIGKILL, 300) == 0
         same_command(out, whole)

@@ -204,7 +204,7 @@ def _of_reward(name):
     "(repository or file in it, size) of what a published reward reads"
     repo, files, size = DOWNLOADS[name]
     own = (f"{repo}/{files[0]}" if len(files) == 1 else repo, size)
-    return [own, *((repo, _PART) for repo, _ in [BESIDE[name]])] if name in BESIDE else [own]
+    return [own, (BESIDE[name][0], _PART)] if name in BESIDE else [own]
 
 def _needs(name, weights=None):
     "(file or repository, size) of the networks of a measure or reward, but for files in the folder `weights`"
