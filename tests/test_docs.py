@@ -36,7 +36,8 @@ def test_faultless(site): assert docs_gate.faults(site, SITE) == []
     ('2 * 3', 'it is **bold** here', 'bold text shown as text'),
     ('2 * 3', 'see ?@fig-one', 'a reference shown as text'),
     ('2 * 3', '&lt;a href="x"&gt;', 'HTML shown as text'),
-    ('2 * 3', 'Part {#part}', 'an identifier shown as text')])
+    ('2 * 3', 'Part {#part}', 'an identifier shown as text'),
+    ('2 * 3', r'of $-10 \log_{10}$ of', 'a formula shown as text')])
 def test_fault(site, old, new, fault):
     page = site/'core'/'show.html'
     assert old in GOOD

@@ -15,7 +15,8 @@ from tools.notebooks import ROOT, report, settings
 SILENT = ('pre', 'code', 'script', 'style', 'svg', 'math', 'textarea')  # what stands in these is no prose
 VOID = set('area base br col embed hr img input link meta source track wbr'.split())
 RAW = [(r'\]\([^)\s]+\)', 'a link'), (r'^#{1,6} \S', 'a heading'), (r':::', 'a fenced div'), (r'```', 'a code fence'), (r'\|\s*:?-{3,}', 'a table'), (r'\*\*\w[^*]*\*\*', 'bold text'),
-       (r'(?<!\S)\?@(?:fig|tbl|sec|eq)-[\w-]+|(?<!\S)@(?:fig|tbl|sec|eq)-[\w-]+', 'a reference'), (r'<(?:a|img|details|span)\s', 'HTML'), (r'\{#[\w-]+[ }]', 'an identifier')]
+       (r'(?<!\S)\?@(?:fig|tbl|sec|eq)-[\w-]+|(?<!\S)@(?:fig|tbl|sec|eq)-[\w-]+', 'a reference'), (r'<(?:a|img|details|span)\s', 'HTML'), (r'\{#[\w-]+[ }]', 'an identifier'),
+       (r'\$[^$]*\\[a-z]+[^$]*\$', 'a formula')]
 
 
 class Page(HTMLParser):

@@ -2,7 +2,7 @@
 
     python tools/site_gate.py
 """
-import re, sys
+import ast, re, sys
 from itertools import dropwhile
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tools.notebooks import ROOT, directives, name_of, notebooks, read, report, 
 NAV = dict(text=True, href=True, icon=True, menu=True, **{'aria-label': True})
 BOOL = {True, False}
 HTML = {'theme': True, 'css': True, 'toc': BOOL, 'toc-depth': True, 'code-copy': {True, False, 'hover'}, 'code-overflow': {'wrap', 'scroll'},
-        'code-fold': {True, False, 'show'}, 'html-math-method': True, 'number-sections': BOOL,
+        'code-fold': {True, False, 'show'}, 'html-math-method': True, 'number-sections': BOOL, 'tbl-colwidths': True,
         'grid': {'body-width': True, 'sidebar-width': True, 'margin-width': True}}
 SITE = {'title': True, 'site-url': True, 'description': True, 'repo-branch': True, 'repo-url': True, 'favicon': True,
         'twitter-card': BOOL, 'open-graph': BOOL, 'repo-actions': True, 'page-navigation': BOOL,
@@ -103,6 +103,7 @@ def _made(path):
 # What the site has to have, and why
 NEEDED = [('format/html/grid/body-width', lambda v: int(str(v).removesuffix('px')) >= 900, 'code of 100 characters is cut on a narrower page'),
           ('format/html/code-overflow', lambda v: v == 'wrap', 'a line that cannot be broken would be cut'),
+          ('format/html/tbl-colwidths', lambda v: v is False, 'else each column of a wide table is as wide as its dashes, not as its text'),
           ('website/repo-actions', lambda v: v == ['edit', 'source', 'issue'], 'a reader edits a page, sees its source, files an issue'),
           ('website/repo-subdir', lambda v: v == 'nbs', 'the links to edit a page lead into nbs'),
           ('website/llms-txt', lambda v: v is True, 'the text of the pages for language models'),
@@ -252,6 +253,12 @@ def formulas(root):
     return [f'{name_of(p, root)}: a doubled backslash in a formula: {m[0]}' for p, nb in _nbs(root)
             for f in FORMULA.findall(prose(nb)) for m in re.finditer(r'\\\\[a-zA-Z]{2,}', f)]
 
+def docstring_formulas(root):
+    "No docstring is written in TeX: `help` and the tables of parameters show it as it stands"
+    return [f'{name_of(p, root)}: a formula in the docstring of {node.name}: {m[0]}' for p, nb in _nbs(root) for c in nb['cells']
+            if c['cell_type'] == 'code' and 'export' in directives(c)[0] for node in ast.walk(ast.parse(source(c)))
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) for m in FORMULA.finditer(ast.get_docstring(node) or '')]
+
 def objects(root):
     "No cell shows an object of Python's as `<Axes ...>` or `<... at 0x...>`"
     def said(o): return ''.join(o['data']['text/plain']) if set(o.get('data', {})) == {'text/plain'} else ''
@@ -298,7 +305,7 @@ def page_names(root):
         pages.setdefault((name.parent/re.sub(r'^\d+[a-zA-Z]?_', '', name.stem)).as_posix(), []).append(name.as_posix())
     return [f'{page}.html: made by {" and ".join(names)}' for page, names in pages.items() if len(names) > 1]
 
-CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, same_alts, labels, readme_safe, formulas, objects, workflow]
+CHECKS = [config_keys, config_targets, needed, styles, links, crossrefs, divs, cell_options, heads, page_names, part_names, hidden_outputs, pictures, same_alts, labels, readme_safe, formulas, docstring_formulas, objects, workflow]
 
 def faults(root=ROOT): return [f for check in CHECKS for f in check(root)]
 

@@ -61,7 +61,7 @@ def psnr(x: torch.Tensor,                   # pixels in [0, 1]
          y: torch.Tensor,                   # pixels in [0, 1], same shape (..., 3, H, W)
          mask: torch.Tensor | None = None,  # where to compare, (..., 1, H, W) in [0, 1]; None is everywhere
         ) -> float:                         # decibels
-    "Peak signal-to-noise ratio $-10 \\log_{10}$ of the mean squared error"
+    "Peak signal-to-noise ratio -10 log10 of the mean squared error"
     error = (x - y).square().mean(-3, keepdim=True)
     return -10*(error.mean() if mask is None else (error*mask).sum()/mask.sum()).log10().item()
 
