@@ -944,10 +944,25 @@ def test_commands_align_before_is_the_base_model(monkeypatch):
     found = align._evaluate(align.AlignOptions(diversity_prompts=3), run, dict(train=['a'], held_out=['b']))
     assert found == tuple(dict(train=(scale, 0), held_out=(scale, 3)) for scale in (0, 1))
 
-def test_commands_eval_a_batch_that_lacks_one_video_is_drawn(tmp_path):
-    from vader_nb.commands.eval import _left
+def test_evaluate_folders_a_batch_that_lacks_one_video_is_drawn(tmp_path):
+    from vader_nb.evaluate.folders import draw_missing
     for name in 'abd': (tmp_path/name).mkdir()
-    assert _left(SimpleNamespace(batch_size=2), 'abcdef', tmp_path) == [2, 4]
+    drawn, written = [], []
+    draw_missing(lambda i: drawn.append(i) or 'xy', [tmp_path/n for n in 'abcdef'], 2, lambda p, v: written.append(p.name + v))
+    assert drawn == [2, 4] and written == ['cx', 'ex', 'fy']      # of the batch c, d only what is missing
+
+def test_evaluate_folders_what_the_videos_depend_on(tmp_path):
+    from vader_nb.commands.sample import SampleOptions
+    from vader_nb.evaluate.folders import at_once, check_drawn, drawn_with, note_drawn
+    lora, video = tmp_path/'a.safetensors', tmp_path/'000_a.mp4'
+    lora.write_bytes(b'one'); video.touch()
+    a = SampleOptions(lora=str(lora))
+    note_drawn(tmp_path, drawn_with(a, ['a']))
+    check_drawn(tmp_path, drawn_with(a, ['a']), [video])
+    lora.write_bytes(b'two')        # another LoRA of the same name
+    with pytest.raises(ValueError, match='another lora'): check_drawn(tmp_path, drawn_with(a, ['a']), [video])
+    check_drawn(tmp_path, drawn_with(a, ['a']), [])
+    assert [at_once(n, tiny) for n, tiny in ((None, True), (None, False), (3, True), (3, False))] == [16, 1, 3, 3]
 
 def test_commands_own_model_what_a_log_shows():
     from vader_nb.commands.own_model import diagnose, rise
@@ -967,8 +982,8 @@ def test_commands_sample_options(monkeypatch):
     assert told == [('pipe', 'x', .5)]
     calls = []
     monkeypatch.setattr(long_video, 'sample_long', lambda pipe, **k: calls.append(k) or torch.zeros(len(k['prompts'])))
-    batches = sample._drawing(sample.SampleOptions(image=['x'], chunks=3, seed=1, batch_size=2), continuing(), ['a', 'b', 'c'])()
-    assert [len(b) for b in batches] == [2, 1]
+    n, draw = sample._drawing(sample.SampleOptions(image=['x'], chunks=3, seed=1, batch_size=2), continuing(), ['a', 'b', 'c'])
+    assert n == 2 and [len(draw(i)) for i in (0, 2)] == [2, 1]
     assert [(k['chunks'], k['seed'], k['prompts']) for k in calls] == [(3, 1, ['a', 'b']), (3, 3, ['c'])]
 
 def test_commands_train_tiny_a_second_cycle(monkeypatch, tmp_path):

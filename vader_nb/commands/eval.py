@@ -6,15 +6,14 @@
 __all__ = ['EvalOptions', 'evaluate_command', 'vader_eval']
 
 # %% ../../nbs/commands/eval.ipynb #5f3d6250
-import hashlib, json, re, sys
+import json, re, sys
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..console import SAMPLER, check_least, given, option, out_folder, quiet, run_command
-from ..methods.recipes import model_settings, preset
+from ..console import MODEL, SAMPLER, check_least, given, option, out_folder, quiet, run_command, typed_value
+from ..methods.recipes import best_device, load_recipe, model_settings, preset
 from ..names import check_number
-from ..video import atomic_path
 
 # %% ../../nbs/commands/eval.ipynb #ebbcb0e6
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class EvalOptions:
     num_frames: int | None = option(None, "frames of a video; the model's own if not given", "a LoRA")
     lora_scale: float = option(1., "strength of the LoRA", "a LoRA")
     prompts: str | None = option(None, "a prompt set, or a text file with one prompt a line; with two folders a file "
-                                       "with the prompt of each video", none="tiny for a LoRA; else from names")
+                                       "with the prompt of each video",
+                                none="held-out ones of the recipe; tiny; from names")
     split: str = option("all", "of the prompt set: all, train or test", "a LoRA")
     n: int | None = option(None, "how many prompts of the set or file; all if not given", "a LoRA")
     per_prompt: int = option(1, "videos for each prompt", "a LoRA")
@@ -43,12 +43,12 @@ class EvalOptions:
     dtype: str = option("float32", "of the model: float32, float16 or bfloat16", "a LoRA")
     vbench_results: str | None = option(None, "two results files of VBench to compare", "VBench", nargs=2)
     vbench: bool = option(False, "also write the videos and the values as VBench has them", "VBench")
-    measures: str = option(("tiny",), "measures, sets (tiny, vbench, evalcrafter), rewards; \"list\" prints all "
-                                      "with what they cost", nargs="+")
+    measures: str = option((), "measures, sets (tiny, vbench, evalcrafter), rewards; \"list\" prints all with what "
+                               "they cost", nargs="+", none="vbench, in the tiny world tiny")
     weights: str | None = option(None, "folder with published networks; what is not there is downloaded")
-    batch_size: int = option(8, "videos at a time; does not change the result")
+    batch_size: int | None = option(None, "videos at a time; does not change the result", none="16, of full size 1")
     out: str = option("eval", "folder for the results; the same call again goes on where it stopped")
-    device: str = option("cpu", "cpu, cuda, cuda:1, mps")
+    device: str = option("cpu", "cpu, cuda, cuda:1, mps; \"best\" takes a GPU if there is one")
     debug: bool = option(False, "show the traceback of an error")
 
 # %% ../../nbs/commands/eval.ipynb #3b56ccf1
@@ -62,8 +62,7 @@ def _source(a):
     return named[0]
 
 # %% ../../nbs/commands/eval.ipynb #6dca8877
-_MODEL = "model", "model_options", "size", "num_frames", "dtype"
-_OF_LORA = "split", "n", "per_prompt", "recipe", "lora_scale", "seed", *_MODEL, *SAMPLER
+_OF_LORA = "recipe", "split", "n", "per_prompt", "lora_scale", "seed", *MODEL, *SAMPLER
 
 def _check_own(a, source):
     "ValueError for options that only another source has"
@@ -81,25 +80,30 @@ def _folders(a):
     if a.prompts: texts = [t for t in Path(a.prompts).read_text(encoding="utf-8-sig").splitlines() if t.strip()]
     return find_clips(a.before, texts), find_clips(a.after, texts)
 
-# %% ../../nbs/commands/eval.ipynb #5d7f19fa
-def _hash_of(place):
-    "A hash of a LoRA's file"
-    from vader_nb.methods.lora_formats import find_lora
-    file = find_lora(place)
-    if not file.is_file(): raise FileNotFoundError(
-        f"no LoRA at {place}: give a .safetensors file, a folder that holds one, or a repository of the hub")
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-
 # %% ../../nbs/commands/eval.ipynb #8a8bf5e4
+def _check_told(a, name, tiny):
+    "ValueError without prompts: the captions of the tiny world are for its own model"
+    if not a.prompts and not tiny: raise ValueError(
+        f"{name} draws what you say: give --prompts (a set such as activities, or a text file), or the --recipe")
+
+def _prompts_of(a):
+    "What is drawn for a LoRA"
+    from vader_nb.models.load import MODELS
+    from vader_nb.prompts import load_prompts
+    _check_told(a, a.model, a.model not in MODELS or a.model.startswith("tiny"))
+    return [p for p in load_prompts(a.prompts or "tiny", a.split, a.n, a.seed) for _ in range(a.per_prompt)]
+
+# %% ../../nbs/commands/eval.ipynb #c3aad14a
 def _lora_prompts(a):
     "The prompts that are drawn, and the pipeline without the LoRA"
+    from vader_nb.evaluate.folders import lora_hash
     from vader_nb.methods.lora_formats import read_lora
     from vader_nb.models.load import load_pipeline
-    from vader_nb.prompts import load_prompts
     from vader_nb.sampling import sampler_settings
     from vader_nb.shared import own_device
     check_number("lora_scale", a.lora_scale)
-    prompts = [p for p in load_prompts(a.prompts or "tiny", a.split, a.n, a.seed) for _ in range(a.per_prompt)]
+    lora_hash(a.lora)
+    prompts = _prompts_of(a)
     quiet()
     pipe = load_pipeline(a.model, dtype=a.dtype, device=own_device(a.device), **model_settings(a))
     if hasattr(pipe, "encode_images"): raise ValueError(
@@ -108,61 +112,60 @@ def _lora_prompts(a):
     read_lora(a.lora, pipe)
     return prompts, pipe
 
-# %% ../../nbs/commands/eval.ipynb #038abc8c
-def _same_run(a, out, prompts):
-    "ValueError if the folder holds videos that were drawn otherwise"
-    now = {k: getattr(a, k) for k in ("lora_scale", "seed", *_MODEL, *SAMPLER)}
-    now |= dict(lora=_hash_of(a.lora), prompts=prompts)
-    file = out/"drawn.json"
-    old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else now
-    other = [k for k in now if old.get(k) != now[k]]
-    if other: raise ValueError(f"{out} holds videos that were drawn with another {other[0]}: give another --out")
-    with atomic_path(file) as tmp: tmp.write_text(json.dumps(now, indent=1), encoding="utf-8")
+# %% ../../nbs/commands/eval.ipynb #cca2d225
+def _defaults(a, tiny):
+    "The options, with what was not given filled in"
+    from vader_nb.evaluate.folders import at_once
+    own = ("tiny" if tiny else "vbench",)
+    return replace(a, measures=tuple(a.measures) or own, batch_size=at_once(a.batch_size, tiny))
+
+def _of_pipe(a, pipe):
+    "The options for what a pipeline draws; ValueError for stand-ins of the tiny world beside a full-size model"
+    from vader_nb.rewards.core import world_of
+    tiny = world_of(pipe) != "published"
+    _check_told(a, pipe.name, tiny)
+    toys = [m for m in a.measures if m.startswith("tiny")]
+    if toys and not tiny: raise ValueError(
+        f"{toys[0]}: measures of the tiny world know nothing of what {pipe.name} draws: ask for vbench, evalcrafter "
+        "or published rewards")
+    return _defaults(a, tiny)
+
+def _of_clips(a, clips):
+    "The options for videos on disk"
+    from vader_nb.evaluate.folders import read_clip
+    from vader_nb.world import SIZE
+    return _defaults(a, tuple(read_clip(clips[0]).shape[-2:]) == (SIZE, SIZE))
 
 # %% ../../nbs/commands/eval.ipynb #00240d9f
 def _file_names(prompts):
     return [f"{i:03}_{re.sub('[^a-z0-9]+', '_', p.lower()).strip('_')[:60]}" for i, p in enumerate(prompts)]
 
 # %% ../../nbs/commands/eval.ipynb #b4d3179b
-def _write_batch(folder, names, frames):
-    "Write those videos of a batch that are not there"
-    from vader_nb.evaluate.folders import write_frames
-    for name, v in zip(names, frames):
-        if not (folder/name).is_dir(): write_frames(folder/name, v)
-
-def _left(a, names, folder):
-    "Where the batches begin that lack a video, as the first process sees them"
-    from vader_nb.shared import from_main
-    lacks = lambda i: not all((folder/n).is_dir() for n in names[i:i + a.batch_size])
-    return from_main([i for i in range(0, len(names), a.batch_size) if lacks(i)])
-
 def _draw(a, pipe, prompts, folder):
     "A folder of videos; those that are there are not drawn again"
+    from vader_nb.evaluate.folders import draw_missing, write_frames
     from vader_nb.sampling import sample_videos
-    from vader_nb.shared import is_main, processes, shared_out
-    names, n, settings = _file_names(prompts), a.batch_size, given(a, *SAMPLER)
-    batch = lambda i: sample_videos(pipe, prompts[i:i + n], a.seed + i, n, **settings).cpu()
-    left, together = _left(a, names, folder), processes()[1]
-    for at in (left[k:k + together] for k in range(0, len(left), together)):
-        for i, frames in zip(at, shared_out(batch, at)):
-            if is_main(): _write_batch(folder, names[i:i + n], frames)
-        told = f"{folder.name}: {min(at[-1] + n, len(names))} of {len(names)} drawn"
-        if is_main(): print(told, file=sys.stderr, flush=True)
+    n, settings = a.batch_size, given(a, *SAMPLER)
+    draw = lambda i: sample_videos(pipe, prompts[i:i + n], a.seed + i, n, **settings).cpu()
+    draw_missing(draw, [folder/name for name in _file_names(prompts)], n, write_frames, f"{folder.name}: ")
 
 # %% ../../nbs/commands/eval.ipynb #865dddfa
 def _begin(a, out, prompts, sides):
-    "The prompts of both folders, if what is there is of the same call"
-    _same_run(a, out, prompts)
+    "What both folders are drawn with, and their prompts"
+    from vader_nb.evaluate.folders import drawn_with, note_drawn
+    from vader_nb.video import atomic_path
+    note_drawn(out, drawn_with(a, prompts))
     table = json.dumps(dict(zip(_file_names(prompts), prompts)))
     for folder in sides:
         with atomic_path(folder/"prompts.json") as tmp: tmp.write_text(table, encoding="utf-8")
 
 def _both_sides(a, pipe, prompts, out):
     "Without the LoRA, then with it; None in all processes but the first"
-    from vader_nb.evaluate.folders import find_clips
+    from vader_nb.evaluate.folders import check_drawn, drawn_with, find_clips
     from vader_nb.methods.lora_formats import load_any_lora
     from vader_nb.shared import is_main, sharing
     sides = out/"before", out/"after"
+    if is_main(): check_drawn(out, drawn_with(a, prompts), [p for s in sides for p in sorted(s.glob("*"))])
     if is_main(): _begin(a, out, prompts, sides)
     with sharing(pipe.device):
         _draw(a, pipe, prompts, sides[0])
@@ -206,21 +209,30 @@ def _measured(a, out, sides):
     return found
 
 # %% ../../nbs/commands/eval.ipynb #034d6f8c
+def _asked(a):
+    "The options, filled in, and what is compared: a finished comparison, two lists of clips, or prompts and pipeline"
+    from vader_nb.evaluate.by_name import measure_names
+    from vader_nb.evaluate.folders import pair_clips, vbench_files
+    source = _source(a)
+    if a.measures: measure_names(list(a.measures))
+    _check_own(a, source)
+    check_least(a, batch_size=1, per_prompt=1, n=2)
+    if source == "results": return a, _of_results(a.vbench_results), None, None
+    a = replace(a, device=best_device(a.device))
+    drawing = _lora_prompts(a) if source == "lora" else None
+    if drawing: return _of_pipe(a, drawing[1]), None, None, drawing
+    sides = _folders(a)
+    pair_clips(*sides)
+    if a.vbench: vbench_files(sides[0])
+    return _of_clips(a, sides[0]), None, sides, None
+
+# %% ../../nbs/commands/eval.ipynb #1faa287c
 def _compared(a):
     "The comparison that was asked for; what can be refused is refused before the folder is made"
     from vader_nb.evaluate.by_name import measure_names
-    from vader_nb.evaluate.folders import pair_clips, vbench_files
     from vader_nb.shared import is_main
-    source, names = _source(a), measure_names(list(a.measures))
-    _check_own(a, source)
-    check_least(a, batch_size=1, per_prompt=1, n=2)
-    made = _of_results(a.vbench_results) if source == "results" else None
-    sides = _folders(a) if source == "folders" else None
-    if source == "lora": _hash_of(a.lora)
-    drawing = _lora_prompts(a) if source == "lora" else None
-    if sides: pair_clips(*sides)
-    if sides and a.vbench: vbench_files(sides[0])
-    _say_sizes(names if not made else [], a.weights)
+    a, made, sides, drawing = _asked(a)
+    _say_sizes([] if made else measure_names(list(a.measures)), a.weights)
     with out_folder(a.out) if is_main() else nullcontext(Path(a.out)) as out:
         if made and is_main(): made.save(out)
         sides = _both_sides(a, *reversed(drawing), out) if drawing else sides
@@ -239,9 +251,13 @@ def evaluate_command(a: EvalOptions):
     print(f"\n{len(found.names)} pairs of {prompts} prompts; table, values, plot and extreme pairs in {a.out}")
 
 def _preset(words):
-    "What a recipe says of the model and its sampler; what is compared, and how many at a time, is yours to say"
-    own = {*_MODEL, *SAMPLER, "recipe"}
-    return {k: v for k, v in preset(words, EvalOptions).items() if k in own}
+    "What a recipe says of the model, its sampler and its held-out prompts; how many at a time is yours to say"
+    own = preset(words, EvalOptions)
+    held_out = {}
+    if own and not typed_value(words, "--prompts"):
+        test = load_recipe(own["recipe"]).test_prompts
+        held_out = dict(prompts=test) if test else dict(prompts=own.get("prompts"), split="test")
+    return {k: v for k, v in own.items() if k in {*MODEL, *SAMPLER, "recipe", "device"}} | held_out
 
 def vader_eval(argv: list[str] | None = None):  # words; None: those that the process was started with
     "The command"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MEASURES', 'MOTION', 'SETS', 'Network', 'load_clip_b', 'network_file', 'Measure', 'measure_names',
-           'direction', 'is_motion', 'least_frames', 'load_measure', 'measure_downloads', 'list_measures']
+           'direction', 'is_motion', 'least_frames', 'check_size', 'load_measure', 'measure_downloads', 'list_measures']
 
 # %% ../../nbs/evaluate/by_name.ipynb #3daa3ebe
 import zipfile
@@ -170,13 +170,19 @@ def least_frames(names: list[str]) -> int:
     return max(MEASURES[n].least if n in MEASURES else 2 for n in names)
 
 # %% ../../nbs/evaluate/by_name.ipynb #8f134b5e
+def check_size(name: str,     # of `MEASURES`, or a reward
+               size: tuple):  # height and width of the videos, pixels
+    "ValueError if a stand-in for the tiny world is to judge other videos"
+    if name in _TINY and tuple(size) != (SIZE, SIZE): raise ValueError(
+        f"{name} is a stand-in for videos of {SIZE}x{SIZE}, these have {size[0]}x{size[1]}: "
+        f"use published measures, such as vbench or vbench_dynamic_degree")
+
 def _in_tiny_world(name, measure, frames):
     "A stand-in judges pictures of the tiny world, and no others"
-    if frames.shape[-2:] != (SIZE, SIZE): raise ValueError(
-        f"{name} is a stand-in for videos of {SIZE}x{SIZE}, these have {frames.shape[-2]}x{frames.shape[-1]}: "
-        f"use a published measure, such as vbench_dynamic_degree")
+    check_size(name, frames.shape[-2:])
     return measure(frames)
 
+# %% ../../nbs/evaluate/by_name.ipynb #4349d537
 def load_measure(name: str,                           # of `MEASURES`, or a reward
                  weights: str | Path | None = None,   # a folder with published files; what is not there is downloaded
                  device: str = "cpu",                 # where the networks go

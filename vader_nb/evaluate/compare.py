@@ -9,7 +9,7 @@ __all__ = ['Interval', 'student_quantile', 'bootstrap_interval', 'whole_lines', 
 # %% ../../nbs/evaluate/compare.ipynb #a2c962c6
 import json, math
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Callable, NamedTuple
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .by_name import direction, is_motion, least_frames, load_measure, measure_names
+from .by_name import check_size, direction, is_motion, least_frames, load_measure, measure_names
 from .folders import Clip, digest, pair_clips, read_clip
 from .measures import Table, format_table
 from ..models.load import check_device
@@ -225,8 +225,9 @@ def check_shapes(pairs: list[tuple[Clip, Clip]],    # of `pair_clips`
             "a pair needs one size and length")
     return shapes
 
-def _check_lengths(shapes, names):
-    "ValueError for a video that is too short for a measure"
+def _check_videos(shapes, names):
+    "ValueError for a video that is too short for a measure, or not of its world"
+    for name, shape in product(names, set(shapes.values())): check_size(name, shape[-2:])
     short, least = min(shapes, key=lambda p: shapes[p][0]), least_frames(names)
     name = next(n for n in names if least_frames([n]) == least)
     if shapes[short][0] < least: raise ValueError(
@@ -248,7 +249,7 @@ def compare(
     if more.get("weights") is not None: as_path("weights", more["weights"])
     if len({c.prompt for c in before}) < 2: raise ValueError("all videos are of one prompt: compare at least 2")
     shapes = check_shapes(pairs)
-    _check_lengths(shapes, names)
+    _check_videos(shapes, names)
     out = check_out_dir(out)
     make = {n: lambda n=n: load_measure(n, **more) for n in names}
     values = measure_clips([c for p in pairs for c in p], make, out/"values.jsonl", shapes, batch_size)

@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['VIDEO_SUFFIXES', 'FRAME_SUFFIXES', 'VBENCH_NAMES', 'Clip', 'frame_files', 'prompt_of_name', 'find_clips', 'read_clip',
-           'digest', 'write_frames', 'pair_clips', 'vbench_files', 'write_vbench_videos', 'write_vbench_results',
-           'read_vbench_results']
+           'digest', 'write_frames', 'pair_clips', 'at_once', 'lora_hash', 'drawn_with', 'check_drawn', 'note_drawn',
+           'draw_missing', 'vbench_files', 'write_vbench_videos', 'write_vbench_results', 'read_vbench_results']
 
 # %% ../../nbs/evaluate/folders.ipynb #75dc4923
-import hashlib, json, re
+import hashlib, json, re, sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..console import MODEL, SAMPLER
 from ..names import as_list, as_path
+from ..shared import from_main, is_main, processes, shared_out
 from ..video import atomic_path, check_out_dir, from_uint8, read_video, to_uint8, write_video
 
 # %% ../../nbs/evaluate/folders.ipynb #60a86f68
@@ -131,6 +133,60 @@ def pair_clips(before: list[Clip], after: list[Clip]) -> list[tuple[Clip, Clip]]
     if other: raise ValueError(f"{other[0]!r} is of the prompt {one[other[0]].prompt!r} before and of "
                                f"{two[other[0]].prompt!r} after: compare videos of one prompt")
     return [(c, two[c.name]) for c in before]
+
+# %% ../../nbs/evaluate/folders.ipynb #78575957
+def at_once(asked: int | None,   # videos at a time; None: as many as the world allows
+            tiny: bool,          # are they of the tiny world?
+           ) -> int:
+    "How many videos to hold at a time: 16 small ones, of a full-size model one"
+    return asked or (16 if tiny else 1)
+
+def lora_hash(place: str | Path,    # a file, a folder, or a hub id
+             ) -> str:
+    "A hash of a LoRA's file; FileNotFoundError if there is none"
+    from vader_nb.methods.lora_formats import find_lora
+    if not (file := find_lora(place)).is_file(): raise FileNotFoundError(
+        f"no LoRA at {place}: give a .safetensors file, a folder that holds one, or a repository of the hub")
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+
+def drawn_with(a,               # options of a command that draws
+               prompts: list):  # texts or image prompts
+    "All that the videos of a call depend on, as plain data"
+    now = {k: getattr(a, k) for k in ("lora_scale", "seed", *MODEL, *SAMPLER)}
+    return now | dict(lora=a.lora and lora_hash(a.lora), prompts=[getattr(p, "key", p) for p in prompts])
+
+# %% ../../nbs/evaluate/folders.ipynb #a4f27b72
+def check_drawn(out: str | Path,    # a folder
+                now: dict,          # of `drawn_with`
+                there: list[Path]):     # the videos that it holds
+    "ValueError if the videos that are there were drawn otherwise: they would stand between the new ones"
+    file = Path(out)/"drawn.json"
+    if not there: return
+    if not file.is_file(): raise ValueError(
+        f"{out} holds videos of another call ({len(there)}, such as {there[0].name}), which would stand between the "
+        "new ones: give another --out, or move them away")
+    old = json.loads(file.read_text(encoding="utf-8"))
+    other = [k for k in now if old.get(k) != now[k]]
+    if other: raise ValueError(f"{out} holds videos that were drawn with another {other[0]}: give another --out")
+
+def note_drawn(out: Path, now: dict):
+    "Write with what a folder is drawn, before its first video"
+    with atomic_path(out/"drawn.json") as tmp: tmp.write_text(json.dumps(now, indent=1), encoding="utf-8")
+
+# %% ../../nbs/evaluate/folders.ipynb #c979cc6b
+def draw_missing(draw: Callable,      # number of the first video -> frames of up to `n` videos (n, F, 3, H, W)
+                 paths: list[Path],   # one for each video
+                 n: int,              # videos at a time
+                 write: Callable,     # path and frames -> a whole file or folder there
+                 what: str = ""):     # before the line that says how many are drawn
+    "Draw the batches that lack a video, shared out over the processes; each is written before the next ones begin"
+    lacks = lambda i: not all(p.exists() for p in paths[i:i + n])
+    left, together = from_main([i for i in range(0, len(paths), n) if lacks(i)]), processes()[1]
+    for at in (left[k:k + together] for k in range(0, len(left), together)):
+        for i, frames in zip(at, shared_out(draw, at)):
+            for p, v in zip(paths[i:i + n], frames):
+                if is_main() and not p.exists(): write(p, v)
+        if is_main(): print(f"{what}{min(at[-1] + n, len(paths))} of {len(paths)} drawn", file=sys.stderr, flush=True)
 
 # %% ../../nbs/evaluate/folders.ipynb #3e8cc91f
 VBENCH_NAMES = dict(    # our name -> VBench's

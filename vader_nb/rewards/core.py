@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['per_frame', 'Scorer', 'reads_pictures', 'Reward', 'as_reward', 'map_reward', 'add_rewards', 'check_scorable',
-           'scorer_name', 'check_worlds', 'maximise', 'distance_to', 'reward_loss', 'near_target', 'at_least',
-           'green_reward', 'motion_energy', 'motion_reward', 'colourfulness_reward']
+           'scorer_name', 'world_of', 'check_worlds', 'maximise', 'distance_to', 'reward_loss', 'near_target',
+           'at_least', 'green_reward', 'motion_energy', 'motion_reward', 'colourfulness_reward']
 
 # %% ../../nbs/rewards/core.ipynb #3e208c96
 from pathlib import Path
@@ -237,11 +237,16 @@ def scorer_name(name: str,  # what `load_reward` calls the published network, su
     if isinstance(model, nn.Module): return None
     return f"tiny-{name}" if str(model) == "tiny" else None if Path(model).exists() else name
 
+def world_of(pipe,            # any pipeline
+            ) -> str | None:  # "tiny", "published", or None: a pipeline that belongs to neither
+    "The world of a model: that of its attribute `world`, else by its name"
+    return getattr(pipe, "world", "tiny" if pipe.name.startswith("tiny") else "published")
+
 def check_worlds(pipe,                 # any pipeline
                  reward,               # a reward or scorer
                  allow: bool = False):  # let the two worlds meet
     "ValueError for a toy scorer in front of a full-size model, or the reverse, with the name of the right one"
-    world = getattr(pipe, "world", "tiny" if pipe.name.startswith("tiny") else "published")
+    world = world_of(pipe)
     wrong = sorted(s for s in as_reward(reward).scorers if s.startswith("tiny-") != (world == "tiny"))
     if allow or world is None or not wrong: return
     right = [s.removeprefix("tiny-") if world == "published" else f"tiny-{s}" for s in wrong]
