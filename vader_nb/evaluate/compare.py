@@ -171,7 +171,7 @@ def comparison_rows(found: Comparison) -> Table:
 def plot_changes(found: Comparison) -> Image.Image:
     "Changes with their intervals, each in standard deviations of its measure before"
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(7, .4*len(found.before) + 1), layout="constrained")
+    fig, ax = plt.subplots(figsize=(7, .4*len(found.before) + 1), layout="constrained", subplot_kw=dict(ymargin=.25))
     for i, m in enumerate(found.before):
         scale = torch.tensor(found.before[m]).std().item() or 1.
         mean, low, high = (v/scale for v in found.change(m))
