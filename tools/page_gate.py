@@ -12,7 +12,7 @@ from tools.notebooks import ROOT, name_of, notebooks, source
 from tools.site_api import index
 from tools.site_gate import links_in, slugs, without_code
 from tools.site_layout import WIDTH, narrow
-from tools.site_procs import CALLOUT, PHOTO, PLOT, summary, tree
+from tools.site_procs import CALLOUT, PHOTO, PLOT, printed, summary, tree
 
 ID = re.compile(r'\sid="([^"]+)"|\{#([\w.-]+)')
 
@@ -74,9 +74,11 @@ def twice(pages, root):
             for found in [anchors(cells)] for a in dict.fromkeys(a for a, b in ID.findall(_markdown(cells))) if a and found.count(a) > 1]
 
 def wide_code(pages, root):
-    "No line of code or of a command is wider than the page, if it can be broken"
+    "No line of code, of a command or of what is printed is wider than the page, if it can be broken"
     faults = [f'{name}: code of more than {WIDTH} characters: {max(_code(c).splitlines(), key=len)[:60]}...'
               for name, cells in pages.items() for c in cells if c['cell_type'] == 'code' and narrow(_code(c)) != _code(c)]
+    texts = [(name, ''.join(o['text'])) for name, cells in pages.items() for c in cells for o in c.get('outputs', []) if 'text' in o]
+    faults += [f'{name}: a printed line of more than {WIDTH} characters: {max(text.splitlines(), key=len)[:60]}...' for name, text in texts if printed(text) != text]
     for name, cells in pages.items():
         shell = re.findall(r'^```(?:sh|bash)\n(.*?)^```', _markdown(cells), re.M | re.S)
         faults += [f'{name}: a command of {len(l)} characters: {l[:60]}...' for s in shell for l in s.splitlines() if len(l) > WIDTH and ' && ' in l]

@@ -3,7 +3,7 @@ every cell that imports something) and those that link names; it adds these, in 
 
 Hidden cells are gone by now, with their outputs: a cell whose output is to be seen says `#| echo: false`.
 """
-import ast, re
+import ast, re, textwrap
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,9 +65,22 @@ def fold(cell):
     "Fold imports and runs of refusal tests"
     if said := summary(tree(cell)): option(cell, code_summary=f'"{said}"', code_fold='true')
 
+def _goes_on(line):
+    "A printed sentence that is wider than the page goes on below; a row of a table, and what has columns, stays"
+    if len(line) <= WIDTH or ' ' not in line.strip() or line.startswith('|') or re.search(r'\S {3,}\S', line): return line
+    indent = re.match(' *', line)[0] + '    '
+    return '\n'.join(textwrap.wrap(line, WIDTH, subsequent_indent=indent, expand_tabs=False, replace_whitespace=False, break_long_words=False, break_on_hyphens=False))
+
+def printed(text):
+    "A printed text, no sentence of it wider than the page: its end would be out of sight"
+    return '\n'.join(map(_goes_on, text.split('\n')))
+
 def fit(cell):
-    "No line of code is wider than the page"
-    if cell.cell_type != 'code' or '```' in cell.source: return
+    "No line of code and no printed sentence is wider than the page"
+    if cell.cell_type != 'code': return
+    for o in cell.get('outputs', []):
+        if 'text' in o: o['text'] = printed(''.join(o['text']))
+    if '```' in cell.source: return
     head = re.match(r'(?:#\|[^\n]*\n)*', cell.source)[0]
     cell.source = head + narrow(cell.source[len(head):])
 
