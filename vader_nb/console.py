@@ -61,7 +61,7 @@ def make_parser(
     parser = argparse.ArgumentParser(prog, f"{prog}{bare} [--option value ...]", options.__doc__, allow_abbrev=False,
                                      formatter_class=look)
     names = dict.fromkeys(f.metadata["group"] for f in fields(options))
-    groups = {n: parser.add_argument_group(n) for n in names}
+    groups = {n: parser if n == "options" else parser.add_argument_group(n) for n in names}
     for f in fields(options): _add_option(groups[f.metadata["group"]], f, defaults.get(f.name, f.default))
     return parser
 
