@@ -158,7 +158,7 @@ def _without(state, number, prompts, training, error, seconds):
     main, before = state.accelerator.is_main_process, in_a_row(state.log)
     if main: write_case(training, state.parameters, number, prompts, error)
     if before >= training.max_skipped or not state.log: raise NotFinite(
-        f"{error}; training stopped before this update{f', the {before + 1}th in a row' * (before > 0)}, so the "
+        f"{error}; training stopped before this update{f', number {before + 1} in a row' * (before > 0)}, so the "
         "parameters are those of the step before") from error
     if main: tqdm.write(f"{error}: this update is left out")
     return left_out(state.log, step=state.step + 1, seconds=seconds, **totals(state, training))
