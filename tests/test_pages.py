@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import pytest
 from execnb.nbio import mk_cell
 from conftest import PICTURE, code, edit, edit_nb, markdown
-from tools import page_gate, site_api
+from tools import page_gate, site_api, site_procs
 from tools.notebooks import ROOT
 from tools.project_gate import _nbdev
 from tools.site_layout import WIDTH, narrow, said
 from tools.site_links import cited, linkify
-from tools.site_procs import callout, commands, fit, printed, summary
+from tools.site_procs import callout, commands, summary
 
 SETTINGS = 'settings.ini'
 DEFINED = '''#| export
@@ -168,17 +168,17 @@ def test_commands():
 def test_printed():
     "A sentence goes on below; a table, columns and what cannot be broken stay"
     long = '  error: ' + ' '.join(f'word{i}' for i in range(40))
-    made = printed(f'short\n{long}\n')
+    made = site_procs.printed(f'short\n{long}\n')
     assert made.split() == f'short {long}'.split() and max(map(len, made.split('\n'))) <= WIDTH
-    assert made.startswith('short\n  error: ') and made.endswith('\n') and '\n      word' in made and printed(made) == made
-    for same in ('| ' + 'cell | '*40, 'name    ' + 'word '*40, 'x'*200, '    ' + 'x'*200): assert printed(same) == same
+    assert made.startswith('short\n  error: ') and made.endswith('\n') and '\n      word' in made and site_procs.printed(made) == made
+    for same in ('| ' + 'cell | '*40, 'name    ' + 'word '*40, 'x'*200, '    ' + 'x'*200): assert site_procs.printed(same) == same
 
 def test_printed_line_of_a_page():
     cell = mk_cell('print(1)', 'code')
     cell.outputs = [dict(output_type='stream', name='stdout', text=['word '*30, '\n'])]
     found = page_gate.wide_code({'x.ipynb': [cell]}, ROOT)
     assert len(found) == 1 and 'a printed line of more than 100 characters: word' in found[0]
-    fit(cell)
+    site_procs.fit(cell)
     assert page_gate.wide_code({'x.ipynb': [cell]}, ROOT) == []
 
 def test_callout():

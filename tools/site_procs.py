@@ -65,6 +65,15 @@ def fold(cell):
     "Fold imports and runs of refusal tests"
     if said := summary(tree(cell)): option(cell, code_summary=f'"{said}"', code_fold='true')
 
+def fit(cell):
+    "No line of code and no printed sentence is wider than the page"
+    if cell.cell_type != 'code': return
+    for o in cell.get('outputs', []):
+        if 'text' in o: o['text'] = printed(''.join(o['text']))
+    if '```' in cell.source: return
+    head = re.match(r'(?:#\|[^\n]*\n)*', cell.source)[0]
+    cell.source = head + narrow(cell.source[len(head):])
+
 def _goes_on(line):
     "A printed sentence that is wider than the page goes on below; a row of a table, and what has columns, stays"
     if len(line) <= WIDTH or ' ' not in line.strip() or line.startswith('|') or re.search(r'\S {3,}\S', line): return line
@@ -74,15 +83,6 @@ def _goes_on(line):
 def printed(text):
     "A printed text, no sentence of it wider than the page: its end would be out of sight"
     return '\n'.join(map(_goes_on, text.split('\n')))
-
-def fit(cell):
-    "No line of code and no printed sentence is wider than the page"
-    if cell.cell_type != 'code': return
-    for o in cell.get('outputs', []):
-        if 'text' in o: o['text'] = printed(''.join(o['text']))
-    if '```' in cell.source: return
-    head = re.match(r'(?:#\|[^\n]*\n)*', cell.source)[0]
-    cell.source = head + narrow(cell.source[len(head):])
 
 def callout(cell):
     "A quotation that opens with **Pitfall** (Note, Tip, Warning) becomes a callout; everywhere else it is a quotation"
