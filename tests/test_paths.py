@@ -45,6 +45,10 @@ def test_last_cells_name_the_next_chapters(walk):
     assert last(walk, 'core/add.ipynb') == recap + '**Next**: on the path *an evening*, [A notebook](show.ipynb).'
     assert last(walk, 'core/show.ipynb').split('\n\n')[-1] == '**Next**: the path *an evening* ends here; [the index](../index.ipynb#reading-paths) has the others.'
 
+def test_one_link_for_two_paths_that_go_on_alike(walk):
+    edit(walk/'nbs'/'book.yml', 'about:', '  - title: a night\n    for: all\n    chapters: [core/add, core/show]\nabout:')
+    assert pages.next_text(walk, 'core/add.ipynb') == '**Next**: on the paths *an evening* and *a night*, [A notebook](show.ipynb).'
+
 def third(root, name): return ''.join(read(root/'nbs'/name)['cells'][2]['source'])
 
 def test_heads_say_where_one_is(walk):

@@ -98,12 +98,14 @@ def path_list(root):
 
 def next_text(root, name):
     "The last cell of a chapter: where each path goes from here; '' for a chapter on no path"
-    said = []
+    next_of, ends = {}, []
     for p in paths(root):
         if name not in p['chapters']: continue
         rest = p['chapters'][p['chapters'].index(name) + 1:]
         back = Path(os.path.relpath('index.ipynb', Path(name).parent)).as_posix() + '#reading-paths'
-        said.append(f'on the path *{p["title"]}*, {_link(root, rest[0], name)}' if rest else f'the path *{p["title"]}* ends here; [the index]({back}) has the others')
+        if rest: next_of.setdefault(rest[0], []).append(f'*{p["title"]}*')
+        else: ends.append(f'the path *{p["title"]}* ends here; [the index]({back}) has the others')
+    said = [f'on the path{"s" if titles[1:] else ""} {" and ".join(titles)}, {_link(root, to, name)}' for to, titles in next_of.items()] + ends
     return f'{NEXT}{"; ".join(said)}.' if said else ''
 
 def about(root, name):

@@ -68,7 +68,7 @@ def _resumed(checkpoint, parts, train_steps):
     first, log, sums = load_state(checkpoint, **parts).values()
     if first > train_steps: raise ValueError(
         f"{checkpoint} has done {first} updates already, {train_steps} were asked for: give more, or another file")
-    print(f"going on from {checkpoint}: {first} of {train_steps} updates are done")
+    print(f"going on from {Path(checkpoint).name}: {first} of {train_steps} updates are done")
     return first, log, sums
 
 # %% ../../nbs/tiny/teach.ipynb #3f0a1ec7
