@@ -275,7 +275,7 @@ INSIDE = {
     'evaluate.by_name': 'Network load_clip_b network_file Measure direction is_motion least_frames check_size measure_downloads list_measures',
     'evaluate.compare': 'Interval student_quantile bootstrap_interval whole_lines read_values measure_clips Comparison comparison_rows plot_changes extremes extremes_sheet check_shapes',
     'evaluate.contest': 'leg_config leg_pipeline rounded write_found CPUClock',
-    'evaluate.folders': 'Clip frame_files prompt_of_name read_clip digest write_frames at_once lora_hash drawn_with check_drawn note_drawn draw_missing pair_clips vbench_files write_vbench_videos write_vbench_results',
+    'evaluate.folders': 'Clip frame_files prompt_of_name read_clip digest write_frames at_once frames_of lora_hash drawn_with check_drawn note_drawn draw_missing pair_clips vbench_files write_vbench_videos write_vbench_results',
     'evaluate.guard': 'thumbnails Look seeds_apart compare alarms',
     'evaluate.measures': 'diversity clip_embedder in_tiny_world read_accuracy chance_levels read_gems gem_rates Evaluation gain gain_error Table format_table comparison_table',
     'evaluate.study': 'Study Trial plan_trials trial_videos Answer answers_file replay Session read_answers oracle_answers', 'evaluate.study_page': 'read_key page_text read_page_answers',

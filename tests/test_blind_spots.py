@@ -953,7 +953,7 @@ def test_evaluate_folders_a_batch_that_lacks_one_video_is_drawn(tmp_path):
 
 def test_evaluate_folders_what_the_videos_depend_on(tmp_path):
     from vader_nb.commands.sample import SampleOptions
-    from vader_nb.evaluate.folders import at_once, check_drawn, drawn_with, note_drawn
+    from vader_nb.evaluate.folders import at_once, check_drawn, drawn_with, frames_of, note_drawn
     lora, video = tmp_path/'a.safetensors', tmp_path/'000_a.mp4'
     lora.write_bytes(b'one'); video.touch()
     a = SampleOptions(lora=str(lora))
@@ -962,6 +962,7 @@ def test_evaluate_folders_what_the_videos_depend_on(tmp_path):
     lora.write_bytes(b'two')        # another LoRA of the same name
     with pytest.raises(ValueError, match='another lora'): check_drawn(tmp_path, drawn_with(a, ['a']), [video])
     check_drawn(tmp_path, drawn_with(a, ['a']), [])
+    assert [frames_of(SimpleNamespace(name=n)) for n in ('tiny', 'modelscope')] == [None, 1]
     assert [at_once(n, tiny) for n, tiny in ((None, True), (None, False), (3, True), (3, False))] == [16, 1, 3, 3]
 
 def test_commands_own_model_what_a_log_shows():

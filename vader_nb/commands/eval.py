@@ -143,9 +143,9 @@ def _file_names(prompts):
 # %% ../../nbs/commands/eval.ipynb #b4d3179b
 def _draw(a, pipe, prompts, folder):
     "A folder of videos; those that are there are not drawn again"
-    from vader_nb.evaluate.folders import draw_missing, write_frames
+    from vader_nb.evaluate.folders import draw_missing, frames_of, write_frames
     from vader_nb.sampling import sample_videos
-    n, settings = a.batch_size, given(a, *SAMPLER)
+    n, settings = a.batch_size, dict(frames_at_once=frames_of(pipe)) | given(a, *SAMPLER)
     draw = lambda i: sample_videos(pipe, prompts[i:i + n], a.seed + i, n, **settings).cpu()
     draw_missing(draw, [folder/name for name in _file_names(prompts)], n, write_frames, f"{folder.name}: ")
 

@@ -72,7 +72,7 @@ def _prompts_to_sample(a):
 # %% ../../nbs/commands/sample.ipynb #ebb641b5
 def _drawing(a, pipe, prompts):
     "How many at a time, and what draws from a number on, once the model is known to draw these texts or pictures"
-    from vader_nb.evaluate.folders import at_once
+    from vader_nb.evaluate.folders import at_once, frames_of
     from vader_nb.methods.long_video import sample_long
     from vader_nb.methods.vader import try_prompts
     from vader_nb.rewards.core import world_of
@@ -82,7 +82,7 @@ def _drawing(a, pipe, prompts):
     if not a.image and hasattr(pipe, "encode_images"): raise ValueError(f"{pipe.name} continues pictures: give --image")
     settings, n = given(a, *SAMPLER), at_once(a.batch_size, world_of(pipe) != "published")
     sampler_settings(pipe, **settings)
-    draw = partial(sample_videos, pipe, **settings)
+    draw = partial(sample_videos, pipe, frames_at_once=frames_of(pipe), **settings)
     if a.image: draw = partial(sample_long, pipe, chunks=a.chunks, progress=True, **settings)
     else: try_prompts(pipe, prompts)
     return n, lambda i: draw(prompts=prompts[i:i + n], seed=a.seed + i, batch_size=n).cpu()

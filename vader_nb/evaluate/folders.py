@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['VIDEO_SUFFIXES', 'FRAME_SUFFIXES', 'VBENCH_NAMES', 'Clip', 'frame_files', 'prompt_of_name', 'find_clips', 'read_clip',
-           'digest', 'write_frames', 'pair_clips', 'at_once', 'lora_hash', 'drawn_with', 'check_drawn', 'note_drawn',
-           'draw_missing', 'vbench_files', 'write_vbench_videos', 'write_vbench_results', 'read_vbench_results']
+           'digest', 'write_frames', 'pair_clips', 'at_once', 'frames_of', 'lora_hash', 'drawn_with', 'check_drawn',
+           'note_drawn', 'draw_missing', 'vbench_files', 'write_vbench_videos', 'write_vbench_results',
+           'read_vbench_results']
 
 # %% ../../nbs/evaluate/folders.ipynb #75dc4923
 import hashlib, json, re, sys
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..console import MODEL, SAMPLER
 from ..names import as_list, as_path
+from ..rewards.core import world_of
 from ..shared import from_main, is_main, processes, shared_out
 from ..video import atomic_path, check_out_dir, from_uint8, read_video, to_uint8, write_video
 
@@ -140,6 +142,11 @@ def at_once(asked: int | None,   # videos at a time; None: as many as the world 
            ) -> int:
     "How many videos to hold at a time: 16 small ones, of a full-size model one"
     return asked or (16 if tiny else 1)
+
+def frames_of(pipe,             # any pipeline
+             ) -> int | None:   # `frames_at_once` of `sample_videos`
+    "How many frames to decode at a time: all of a small video, of a full-size model one"
+    return 1 if world_of(pipe) == "published" else None
 
 def lora_hash(place: str | Path,    # a file, a folder, or a hub id
              ) -> str:
