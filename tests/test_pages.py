@@ -9,7 +9,7 @@ from tools.notebooks import ROOT
 from tools.project_gate import _nbdev
 from tools.site_layout import WIDTH, narrow, said
 from tools.site_links import cited, linkify
-from tools.site_procs import callout, commands, summary
+from tools.site_procs import callout, commands, join, summary
 
 SETTINGS = 'settings.ini'
 DEFINED = '''#| export
@@ -55,7 +55,7 @@ def chapter(template, tmp_path_factory):
     "The faultless project with a chapter that has everything"
     import shutil
     root = shutil.copytree(template, tmp_path_factory.mktemp('pages')/'project', symlinks=True)
-    cells = [code('import os'), markdown(PROSE), code(DEFINED), code(LONG), code(REFUSED), markdown('> **Pitfall.** Do not.'), code('ax.plot([1, 2])', PICTURE), code(SHOWN, VIDEO)]
+    cells = [code('import os'), code('import sys'), markdown(PROSE), code(DEFINED), code(LONG), code(REFUSED), markdown('> **Pitfall.** Do not.'), code('ax.plot([1, 2])', PICTURE), code(SHOWN, VIDEO)]
     edit_nb(root/'nbs'/'core'/'add.ipynb', lambda nb: nb['cells'].extend(cells))
     _nbdev('nbdev_export', root)
     return root
@@ -74,6 +74,7 @@ def test_faultless(book): assert not any(found := page_gate.faults(book).values(
     ('wide_code', SETTINGS, ' tools.site_procs:fit', '', ['code of more than 100 characters']),
     ('wide_code', SETTINGS, 'tools.site_procs:commands ', '', ['a command of 1']),
     ('unfolded', SETTINGS, 'tools.site_procs:fold ', '', ['not folded: Imports', 'not folded: Tests (3)']),
+    ('folds_in_a_row', SETTINGS, 'tools.site_procs:join ', '', ["two folds in a row: 'import sys'"]),
     ('dead_links', 'nbs/core/add.ipynb', '## Halves of numbers', 'See [it](show.ipynb#nowhere)', ['nothing called nowhere']),
     ('dead_links', 'nbs/core/add.ipynb', '(show.ipynb)', '(shown.ipynb)', ['shown.ipynb: no such page']),
     ('raw_links', 'nbs/core/add.ipynb', '[`add`](show.ipynb)', '[see [`add`](show.ipynb) there](show.ipynb)', ['a link inside a link']),
@@ -190,3 +191,20 @@ def test_callout():
                                          ('import os, sys\nfrom sys import path\nx = os.sep', 'Imports'), ('import os\nfrom sys import path\nfor p in path: print(p)', None),
                                          ('import os\nimport sys\nfrom sys import path\nsys.setrecursionlimit(9)', 'Imports'), ('import os\nimport sys\nimport ast\ndef f(x):\n    y = x\n    return y', None)])
 def test_folds(text, under): assert summary(ast.parse(text)) == under
+
+def _cell(source, outputs=()): return SimpleNamespace(cell_type='code', source=source, get=lambda k, *_: list(outputs))
+
+def _joined(*cells):
+    "The sources of the cells of a page after `join`"
+    proc = object.__new__(join)
+    proc.nb = SimpleNamespace(cells=list(cells))
+    proc.begin()
+    return [c.source for c in proc.nb.cells]
+
+def test_joined_imports():
+    made = '#| code-fold: true\nimport sys\nimport ast'
+    assert _joined(_cell('#| code-fold: true\nimport os'), _cell(made), _cell('import re'), _cell('x = 1'), _cell(made)) == [
+        '#| code-fold: true\nimport os\n\nimport sys\nimport ast\n\nimport re', 'x = 1', made]
+    output, text = _cell('import re', ['seen']), SimpleNamespace(cell_type='markdown', source='import os')
+    defined = _cell('import os\nimport sys\nimport ast\nimport re\ndef f(): pass')
+    for kept in (output, text, defined): assert len(_joined(_cell('import os'), kept)) == 2

@@ -5,6 +5,7 @@
 Each check takes {name of a notebook: its processed cells} and the project's folder, and returns a list of faults.
 """
 import json, os, re, subprocess, sys
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -90,6 +91,11 @@ def unfolded(pages, root):
     return [f'{name}: not folded: {said}: {_code(c)[:40]!r}' for name, cells in pages.items() for c in cells
             if (said := summary(tree(Cell(c)))) and 'code-fold: true' not in source(c)]
 
+def folds_in_a_row(pages, root):
+    "Imports that follow imports stand under one fold"
+    def imports(c): return c['cell_type'] == 'code' and 'code-summary: "Imports"' in source(c)
+    return [f'{name}: two folds in a row: {_code(b)[:40]!r}' for name, cells in pages.items() for a, b in pairwise(cells) if imports(a) and imports(b)]
+
 def page_heads(pages, root):
     "A page has a title and shows the badge and what one can do at its end"
     faults = []
@@ -112,7 +118,7 @@ def silent_videos(pages, root):
     return [f'{name}: a video without a text for those who cannot see it' for name, cells in pages.items() for c in cells for o in c['outputs']
             if re.search('<video(?![^>]*aria-label="[^"])', ''.join(o.get('data', {}).get('text/html', '')))]
 
-CHECKS = [dead_links, raw_links, private_links, definitions, twice, wide_code, unfolded, page_heads, quotations, light_plots, silent_videos]
+CHECKS = [dead_links, raw_links, private_links, definitions, twice, wide_code, unfolded, folds_in_a_row, page_heads, quotations, light_plots, silent_videos]
 
 def faults(root=ROOT):
     "The faults of a project's pages, found in a process of its own, since nbdev reads its settings once"

@@ -65,6 +65,19 @@ def fold(cell):
     "Fold imports and runs of refusal tests"
     if said := summary(tree(cell)): option(cell, code_summary=f'"{said}"', code_fold='true')
 
+class join(Processor):
+    "Imports that follow imports stand under one fold: those of the module, then those of its examples"
+    def begin(self):
+        kept = []
+        for c in self.nb.cells:
+            if kept and _joins(kept[-1], c): kept[-1].source += '\n\n' + re.sub(r'^#\|[^\n]*\n', '', c.source, flags=re.M)
+            else: kept.append(c)
+        self.nb.cells = kept
+
+def _joins(first, then):
+    "Are both imports alone, without an output or a definition that needs a place of its own?"
+    return all(summary(tree(c)) == 'Imports' and not c.get('outputs') for c in (first, then)) and not any(map(public, tree(then).body))
+
 def fit(cell):
     "No line of code and no printed sentence is wider than the page"
     if cell.cell_type != 'code': return
