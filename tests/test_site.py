@@ -56,6 +56,7 @@ def test_faultless(project, check): assert check(project) == []
     ('styles', 'nbs/styles.css', '.math.display,', '', 'math'),
     ('styles', 'nbs/styles.css', 'main table {', 'table {', 'main table'),
     ('styles', 'nbs/styles.css', '.quarto-dark .plot img', '.quarto-dark .plots img', 'plot'),
+    ('styles', 'nbs/styles.css', 'white-space: pre-wrap', 'white-space: pre', 'pre-wrap'),
     ('styles', 'nbs/styles.css', 'main table:has(th:nth-child(9)) {', 'main table:has(th:nth-child(19)) {', 'nth-child'),
     ('formulas', SHOW, '[adding]', '$\\\\\\\\bar d$ [adding]', 'a doubled backslash in a formula'),
     ('docstring_formulas', 'nbs/core/add.ipynb', 'return a + b', '\\"The $\\\\\\\\sum$\\"; return a + b', 'a formula in the docstring of add'),

@@ -128,10 +128,10 @@ def _merged(a, b): return {k: _merged(a[k], b[k]) if isinstance(a.get(k), dict) 
 
 # What the stylesheet has to say: (selector, declarations)
 RULES = [(r'pre\.sourceCode', r'font-size: \.8rem'), (r'\.math\.display', 'overflow-x: auto'), ('main table', 'overflow-x: auto'), (r'\.quarto-dark \.plot img', 'filter:'),
-         (r'main table:has\(th:nth-child\(9\)\)', r'font-size: \.68em')]
+         (r'main table:has\(th:nth-child\(9\)\)', r'font-size: \.68em'), (r'\.cell-output-display > pre', 'white-space: pre-wrap')]
 
 def styles(root):
-    "Code is small enough, formulas and tables scroll by themselves on a phone, wide tables are set smaller, plots suit the dark theme"
+    "Code is small enough, formulas and tables scroll by themselves on a phone, wide tables are set smaller, a value in one long line is broken, plots suit the dark theme"
     css = re.sub(r'/\*.*?\*/', '', (Path(root)/'nbs'/'styles.css').read_text(encoding='utf-8'), flags=re.S)
     blocks = re.findall(r'([^{}]+)\{([^{}]*)\}', css)
     return [f'styles.css: no {says!r} for {what!r}' for what, says in RULES
