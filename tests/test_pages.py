@@ -136,6 +136,7 @@ def test_options_of_a_command():
 def test_a_method_that_is_patched_in():
     node = ast.parse('@patch\ndef encode(self: Model, x): pass').body[0]
     assert site_api.title(node) == 'Model.encode'
+    assert site_api.title(ast.parse('@patch(as_prop=True)\ndef dtype(self: Model): pass').body[0]) == 'Model.dtype'
 
 def test_reference():
     text = site_api.reference(ROOT)

@@ -22,7 +22,7 @@ def public(node): return isinstance(node, (*FUNCTIONS, ast.ClassDef)) and node.n
 
 def title(node):
     "What a definition is called: `Class.method` for a function that `@patch` puts into a class"
-    patched = any(getattr(d, 'id', '') == 'patch' for d in node.decorator_list) and node.args.args
+    patched = any(getattr(getattr(d, 'func', d), 'id', '') == 'patch' for d in node.decorator_list) and node.args.args
     return f'{ast.unparse(patched[0].annotation)}.{node.name}' if patched else node.name
 
 def methods(node):
