@@ -323,7 +323,7 @@ def test_processes_share_the_work_and_end_with_their_parent(tmp_path):
     p.wait()
     lines = [line.split() for line in (tmp_path/'diary').read_text().splitlines()]
     pids = {int(pid) for _, pid in lines}
-    assert all('runs left, about' in s for s in said) and len(pids) == 2 and p.pid not in pids and len({n for n, _ in lines}) == len(lines)
+    assert all(' left, about' in s for s in said) and len(pids) == 2 and p.pid not in pids and len({n for n, _ in lines}) == len(lines)
     def alive(pid):
         try: return Path(f'/proc/{pid}/stat').read_text().split()[2] != 'Z'
         except OSError: return False

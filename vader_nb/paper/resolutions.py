@@ -196,7 +196,7 @@ def _bars(ax, found, names):
         ax.errorbar(x, y, torch.stack([y - low, high - y]).clamp(min=0), fmt="o-", capsize=3, label=name)
     ax.set(xlabel=found.axes[0], xticks=[p for p, *_ in found.curves[names[0]]])
     ax.axhline(0, color="0.8", lw=.8, zorder=0)
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), frameon=False)
 
 def plot_resolutions(found: Found):     # a figure
     "Gains and the gap over the resolution, and below them videos of each base model"

@@ -206,7 +206,7 @@ class Board:
         "How much, and how long it will take, judged by how long the others took"
         pace = self.took/self.told if self.told else 1.
         minutes = sum(r.seconds for r in left)*pace/60/self.jobs
-        return f"{len(left)} runs left, about {minutes:.0f} min" if left else "nothing is left"
+        return f"{len(left)} run{'s'*(len(left) > 1)} left, about {minutes:.0f} min" if left else "nothing is left"
 
 # %% ../../nbs/paper/runs.ipynb #31163d74
 def _finished(board):
