@@ -151,7 +151,7 @@ def markdown(said):
 def reference(root=ROOT):
     "The reference page: every exported function and class by module, with one line and a link to its chapter"
     found = sorted((d for ds in index(root).values() for d in ds if '.' not in d.name), key=lambda d: (d.module, d.line))
-    out, module = 'Every exported function and class. A name leads to the chapter that builds it, where its parameters stand below its code.\n', None
+    out, module = 'A name leads to the chapter that builds it, where its parameters stand below its code.\n', None
     for d in found:
         if d.module != module: out += f'\n## `{d.module}`\n\n'
         out, module = out + f'- [`{d.name}`]({d.notebook}#{d.anchor})' + (f': {markdown(d.doc)}' if d.doc else '') + '\n', d.module

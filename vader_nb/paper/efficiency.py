@@ -183,7 +183,7 @@ def plot_panels(found: Found):      # a figure
             if name.partition(":")[0] == p: _band(ax, name.partition(": ")[2], points)
         ax.set(xlabel=p.partition(" over ")[2], title=p.partition(" over ")[0])
     axes[0, 0].set(ylabel=found.axes[1])
-    axes[0, -1].legend(fontsize=7)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=9, fontsize=8, frameon=False)
     return fig
 
 # %% ../../nbs/paper/efficiency.ipynb #1458d799
@@ -194,12 +194,17 @@ def _band(ax, name, points):
     ax.fill_between(x, low, high, color=line.get_color(), alpha=.15, lw=0)
 
 # %% ../../nbs/paper/efficiency.ipynb #bc34199d
-def figure5_runs(size, folder): return [r for reward in size.rewards[:2] for r in compared(size, folder, reward)]
+def figure5_runs(size, folder):
+    "The trainings of two rewards"
+    return [r for reward in size.rewards[:2] for r in compared(size, folder, reward)]
+
 def figure5(size, folder) -> Found:
     "Reward over queries and over seconds"
     return _efficiency(size, folder, size.rewards[:2], METHODS, "VADER is more efficient in samples and in computing")
 
-def figure12_runs(size, folder): return compared(size, folder, size.rewards[0], ON_POLICY)
+def figure12_runs(size, folder):
+    "The trainings, the on-policy baselines among them"
+    return compared(size, folder, size.rewards[0], ON_POLICY)
 def figure12(size, folder) -> Found:
     "The same with on-policy baselines"
     return _efficiency(size, folder, size.rewards[:1], ON_POLICY, "VADER outperforms all of them in computing")

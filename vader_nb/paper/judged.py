@@ -33,7 +33,9 @@ ALIGNED = {
     "VADER-ViCLIP": "near_target(tiny-aesthetic, 10, 0.075) + near_target(tiny-viclip, 1, 0.5)"}
 RATE = 1e-3
 
-def base_of(size): return Train(contest_of(size, "tiny-aesthetic"), Leg("base"))
+def base_of(size):
+    "The base model, as a training without updates"
+    return Train(contest_of(size, "tiny-aesthetic"), Leg("base"))
 
 def trained(size,                   # how much of everything
             name: str,              # of `ALIGNED`
@@ -87,7 +89,9 @@ def minus(above, below) -> Interval:
     n = min(len(above), len(below)) if min(len(above), len(below)) > 1 else max(len(above), len(below))
     return crossed_interval(above[:n] - below[:n])
 
-def all_runs(size, folder): return [j for jobs in judged_models(size).values() for j in jobs]
+def all_runs(size, folder):
+    "The runs that judge all models, one after the other"
+    return [j for jobs in judged_models(size).values() for j in jobs]
 
 def rows_of(found, columns: dict) -> dict:   # columns: name -> measure
     "A row for each model"
@@ -239,7 +243,9 @@ def spreads(size) -> dict:  # name -> training -> runs, one for each prompt
                    videos*PER_VIDEO + 2)
     return {name: [[of(r, i) for i in range(n)] for r in runs] for name, runs in models(size).items()}
 
-def spread_runs(size, folder): return [j for of in spreads(size).values() for jobs in of for j in jobs]
+def spread_runs(size, folder):
+    "The runs that measure the diversity of all models, one after the other"
+    return [j for of in spreads(size).values() for jobs in of for j in jobs]
 
 # %% ../../nbs/paper/judged.ipynb #60a27a5f
 def table8(size, folder) -> Found:

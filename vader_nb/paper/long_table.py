@@ -64,7 +64,9 @@ def long_runs(size) -> dict:    # name -> runs
     "The base model, and the aligned one with each seed"
     return {"base": [_long(size, None)], "VADER-V-JEPA": [_long(size, s) for s in range(size.seeds)]}
 
-def all_long(size, folder): return [r for runs in long_runs(size).values() for r in runs]
+def all_long(size, folder):
+    "The long videos of both models, with each seed"
+    return [r for runs in long_runs(size).values() for r in runs]
 
 def _read(size, folder, *place):
     "Name -> (S, P, ...)"
