@@ -89,6 +89,7 @@ def minus(above, below) -> Interval:
     n = min(len(above), len(below)) if min(len(above), len(below)) > 1 else max(len(above), len(below))
     return crossed_interval(above[:n] - below[:n])
 
+# %% ../../nbs/paper/judged.ipynb #d27e13b7
 def all_runs(size, folder):
     "The runs that judge all models, one after the other"
     return [j for jobs in judged_models(size).values() for j in jobs]
