@@ -16,7 +16,7 @@ import vader_nb
 from ..evaluate.measures import Table, format_table
 from ..names import unknown
 from .efficiency import EFFICIENCY_ITEMS
-from .items import VERDICTS, Claim, Item, claim_rows, item_table, picture, save_item, shown
+from .items import VERDICTS, Claim, Item, claim_rows, item_table, picture, save_item, shown, word_table
 from .judged import JUDGED_ITEMS
 from .long_table import LONG_ITEMS
 from .memory_table import TABLE7
@@ -63,7 +63,7 @@ def orderings(found: dict) -> Table:    # item -> `Found`
     "All claims of all items, with their verdicts"
     rows = [(i.place, c.text, c.of if c.value else c.why, shown(c.value, "+"), c.verdict)
             for i, f in found.items() for c in f.claims]
-    return format_table([("", "the paper", "here", "number", "verdict"), *rows])
+    return word_table([("", "the paper", "here", "number", "verdict"), *rows])
 
 def summary(found: dict) -> str:        # item -> `Found`
     "A sentence of counts"
