@@ -229,10 +229,12 @@ def _asked(a):
 # %% ../../nbs/commands/eval.ipynb #1faa287c
 def _compared(a):
     "The comparison that was asked for; what can be refused is refused before the folder is made"
-    from vader_nb.evaluate.by_name import measure_names
+    from vader_nb.evaluate.by_name import fetch_measures, measure_names
     from vader_nb.shared import is_main
     a, made, sides, drawing = _asked(a)
-    _say_sizes([] if made else measure_names(list(a.measures)), a.weights)
+    names = [] if made else measure_names(list(a.measures))
+    _say_sizes(names, a.weights)
+    if is_main(): fetch_measures(names, a.weights)
     with out_folder(a.out) if is_main() else nullcontext(Path(a.out)) as out:
         if made and is_main(): made.save(out)
         sides = _both_sides(a, *reversed(drawing), out) if drawing else sides

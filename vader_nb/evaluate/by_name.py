@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'MEASURES', 'MOTION', 'SETS', 'Network', 'load_clip_b', 'network_file', 'Measure', 'measure_names',
-           'direction', 'is_motion', 'least_frames', 'check_size', 'load_measure', 'measure_downloads', 'list_measures']
+           'direction', 'is_motion', 'least_frames', 'check_size', 'load_measure', 'measure_downloads',
+           'fetch_measures', 'list_measures']
 
 # %% ../../nbs/evaluate/by_name.ipynb #3daa3ebe
 import zipfile
@@ -227,6 +228,14 @@ def measure_downloads(names: list[str],                     # of `measure_names`
     "What would be fetched if it is not in the cache"
     needs = [need for n in names for need in _needs(n, weights)]
     return dict(sorted(needs, key=lambda need: need[1] != _PART))     # a network has the size, not its tokenizer
+
+def fetch_measures(names: list[str],                     # of `measure_names`
+                   weights: str | Path | None = None):   # a folder with published files
+    "Have the networks' files here before hours of work that needs them at its end; a reward is read and let go"
+    for network in dict.fromkeys(k for n in names if n in MEASURES for k in MEASURES[n].networks):
+        network_file(NETWORKS[network], weights)
+    for n in names:
+        if n not in MEASURES: load_reward(n)
 
 def list_measures() -> Table:
     "All names, which way is better, and what they need"
