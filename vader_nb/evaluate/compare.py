@@ -171,14 +171,15 @@ def comparison_rows(found: Comparison) -> Table:
 def plot_changes(found: Comparison) -> Image.Image:
     "Changes with their intervals, each in standard deviations of its measure before"
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(7, .4*len(found.before) + 1), layout="constrained", subplot_kw=dict(ymargin=.25))
+    fig, ax = plt.subplots(figsize=(7, .4*len(found.before) + 1), layout="constrained")
     for i, m in enumerate(found.before):
         scale = torch.tensor(found.before[m]).std().item() or 1.
         mean, low, high = (v/scale for v in found.change(m))
         ax.errorbar(mean, i, xerr=[[max(0., mean - low)], [max(0., high - mean)]], fmt="o", capsize=3, 
                     color="C1" if is_motion(m) else "C0")
     ax.axvline(0, color="grey", lw=.8)
-    ax.set(yticks=range(len(found.before)), yticklabels=found.before, xlabel="change, in standard deviations before")
+    ax.set(yticks=range(len(found.before)), yticklabels=found.before, ylim=(-.6, len(found.before) - .4),
+           xlabel="change, in standard deviations before")
     return _as_image(fig)
 
 def _as_image(fig):

@@ -200,12 +200,13 @@ def _bars(ax, found, names):
 
 def plot_resolutions(found: Found):     # a figure
     "Gains and the gap over the resolution, and below them videos of each base model"
-    fig = plt.figure(figsize=(8, 5.2), layout="constrained")
-    top, below = fig.subfigures(2, 1, height_ratios=(3, 2))
+    n = len(found.sheets)
+    fig = plt.figure(figsize=(8, 3.1 + 2.7*n), layout="constrained")
+    top, below = fig.subfigures(2, 1, height_ratios=(3.1, 2.7*n))
     axes = top.subplots(1, 2)
     for ax, names in zip(axes, (_CURVES[:2], _CURVES[2:])): _bars(ax, found, names)
     axes[0].set(ylabel=found.axes[1])
-    for ax, (name, sheet) in zip(below.subplots(1, len(found.sheets), squeeze=False)[0], found.sheets.items()):
+    for ax, (name, sheet) in zip(below.subplots(n, 1, squeeze=False)[:, 0], found.sheets.items()):
         draw_sheet(ax, name, sheet)
     return fig
 
