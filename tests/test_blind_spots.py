@@ -938,10 +938,9 @@ def test_commands_align_before_is_the_base_model(monkeypatch):
     from vader_nb.sampling import SamplerSettings
     pipe = toy()
     with_lora(pipe)
-    monkeypatch.setattr(align, '_embedder', lambda run: None)
     monkeypatch.setattr(measures, 'evaluate', lambda pipe, *a, diversity_prompts, **k: (lora_layers(pipe)[0].scaling['default'], diversity_prompts))
     run = SimpleNamespace(pipe=pipe, reward=None, sampler=SamplerSettings(1, 1., 0.), batch_size=1, frames_at_once=None, draw=None)
-    found = align._evaluate(align.AlignOptions(diversity_prompts=3), run, dict(train=['a'], held_out=['b']))
+    found = align._evaluate(align.AlignOptions(diversity_prompts=3), run, dict(train=['a'], held_out=['b']), None)
     assert found == tuple(dict(train=(scale, 0), held_out=(scale, 3)) for scale in (0, 1))
 
 def test_evaluate_folders_a_batch_that_lacks_one_video_is_drawn(tmp_path):

@@ -120,6 +120,19 @@ def test_memory_options_end_with_the_training(tmp_path):
     pieces, whole = (sample_videos(pipe, PROMPTS[:3], batch_size=b, frames_at_once=n) for b, n in ((1, 1), (16, None)))
     assert (pieces - whole).abs().max() < 1e-6
 
+def test_memory_options_end_with_the_training_the_witnesses(monkeypatch):
+    "What watches lies on the GPU too: the plan is for what is left"
+    from vader_nb.commands.align import AlignOptions, _room
+    witness = Reward(lambda frames, prompts: frames.mean((1, 2, 3, 4)), networks=[nn.Linear(1024, 1024)])
+    assert _room(AlignOptions(vram='1GB'), None) - _room(AlignOptions(vram='1GB'), witness) == 4*(1024 + 1)*1024
+    assert _room(AlignOptions(), witness) is None
+
+def test_state_that_is_assumed_where_the_embedder_is():
+    "A video of a GPU goes to where CLIP is"
+    from vader_nb.evaluate.measures import clip_embedder
+    from vader_nb.rewards.clip import load_clip
+    assert clip_embedder(load_clip('tiny').to('meta'))(torch.zeros(2, 2, 3, 32, 32)).shape[0] == 2
+
 # 4
 def settled(name, prediction): return SCHEDULERS[name](prediction)
 
@@ -336,6 +349,27 @@ def test_refused_late_held_out_prompts(tmp_path, capsys):
     with pytest.raises(SystemExit) as left: vader_align([str(w) for w in options_of(tmp_path/'o', *files)])
     assert left.value.code == 2 and 'no caption' in capsys.readouterr().err and not (tmp_path/'o').exists()
 
+def test_refused_late_what_is_read_only_after_the_training(tmp_path, monkeypatch, capsys):
+    "The network that measures the diversity, and the witnesses, are there before the first update"
+    from vader_nb.commands import align as command
+    from vader_nb.downloads import DownloadError
+    def offline(*a): raise DownloadError('the hub was not reached')
+    monkeypatch.setattr(command, '_embedder', offline)
+    with pytest.raises(SystemExit) as left: command.vader_align([str(w) for w in options_of(tmp_path/'o')])
+    assert left.value.code == 2 and 'not reached' in capsys.readouterr().err and not (tmp_path/'o').exists()
+    fetched = {}
+    monkeypatch.setattr(command, '_witnesses', lambda a: fetched.update({'me/witness': 'c0'}))
+    monkeypatch.setattr('vader_nb.downloads.fetched', lambda: fetched)
+    with pytest.raises(SystemExit): command.vader_align([str(w) for w in options_of(tmp_path/'o', '--revision', 'me/witness@main')])
+    assert 'not reached' in capsys.readouterr().err         # and not that nothing is read of it
+
+def test_refused_late_an_evaluation():
+    drawn = []
+    def draw(*a, **kw): drawn.append(1)
+    with pytest.raises(ValueError, match='class'):
+        evaluate(Toy(num_frames=8), 'tiny-action', ['a red circle moving left', 'a red circle'], batch_size=1, draw=draw)
+    assert not drawn
+
 # 9
 NET = nn.Linear(3, 1)
 
@@ -497,6 +531,13 @@ def test_advice_that_ignores_what_was_asked(monkeypatch):
     training = told['training']
     assert training.batch_size//training.gradient_accumulation_steps == 3 and told['num_inference_steps'] == 5
     assert told['method'].reward_frames == 2 and told['lora'].rank == 3
+
+def test_advice_that_is_wrong_what_a_shell_would_change():
+    import shlex
+    from vader_nb.commands.align import AlignOptions, typed_as
+    for text in ('d\u00e9but.txt', 'a$HOME.txt', 'a`b`', 'c\\d', 'e"f', '2*green - 0.5*edges'):
+        assert shlex.split(typed_as(AlignOptions(prompts=text)))[-1] == text
+    assert typed_as(AlignOptions(lr=.1, tensorboard=True)) == 'vader_align --lr 0.1 --tensorboard'
 
 def test_advice_that_is_wrong():
     vjepa, video = load_reward('tiny-vjepa'), torch.rand(1, 8, 3, 32, 32)

@@ -7,7 +7,7 @@ __all__ = ['SCORES_ONLY', 'AlignOptions', 'with_recipe', 'savings_of', 'groups_o
            'made_by', 'revisions_of', 'run_align', 'vader_align']
 
 # %% ../../nbs/commands/align.ipynb #68cb2589
-import json, re, sys, time
+import json, re, shlex, sys, time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -139,13 +139,17 @@ def _callbacks(a, pipe, out, shown, draw):
     return tuple(calls)
 
 # %% ../../nbs/commands/align.ipynb #4dac49ba
-def _guard(a, pipe, reward, prompts, out, draw):
-    "What watches for hacking on the first held-out prompts, if there are witnesses"
-    if not a.witnesses: return ()
+def _witnesses(a):
+    "What watches for hacking, in main memory; None: nothing"
+    from vader_nb.rewards.load import load_reward
+    return load_reward(a.witnesses) if a.witnesses else None
+
+def _guard(a, pipe, reward, witnesses, prompts, out, draw):
+    "Looks at the first held-out prompts on the way, if there are witnesses"
+    if not witnesses: return ()
     from vader_nb.evaluate.guard import Guard
     from vader_nb.rewards.core import check_worlds
-    from vader_nb.rewards.load import load_reward
-    check_worlds(pipe, witnesses := load_reward(a.witnesses).to(pipe.device), a.any_world)
+    check_worlds(pipe, witnesses.to(pipe.device), a.any_world)
     return Guard(pipe, reward, prompts[:8], witnesses, a.guard_every, a.guard, folder=out/"guard", draw=draw,
                  settings=_sizes(a) | sampler_of(a)),
 
@@ -190,18 +194,17 @@ def settings_text(values: dict) -> str:   # values: of `used`
     return "\n".join(f"{name}: {', '.join(said)}" for name, said in groups.items())
 
 # %% ../../nbs/commands/align.ipynb #66babb9e
-def _embedder(run):
-    "What the diversity is measured with: the CLIP of the model's own world"
+def _embedder(a, pipe, groups):
+    "What the diversity is measured with: the CLIP of the model's own world; None: the tiny one, or it is not measured"
     from vader_nb.evaluate.measures import clip_embedder
     from vader_nb.rewards.clip import OPENAI_CLIP
-    return None if getattr(run.pipe, "world", "tiny" if run.pipe.name.startswith("tiny") else "") == "tiny" else (
-        clip_embedder(OPENAI_CLIP))
+    tiny = getattr(pipe, "world", "tiny" if pipe.name.startswith("tiny") else "") == "tiny"
+    return clip_embedder(OPENAI_CLIP) if a.diversity_prompts and "held_out" in groups and not tiny else None
 
-def _evaluate(a, run, groups):
+def _evaluate(a, run, groups, embed):
     "Evaluations before and after: two dictionaries, name of the prompts -> Evaluation"
     from vader_nb.evaluate.measures import evaluate
     from vader_nb.lora import lora_scale
-    embed = _embedder(run) if a.diversity_prompts and "held_out" in groups else None
     def measure(scale, when):
         n = lambda k: a.diversity_prompts if k == "held_out" else 0
         with lora_scale(run.pipe, scale):
@@ -233,13 +236,18 @@ def _write_results(a, run, before, after, out):
 # %% ../../nbs/commands/align.ipynb #9aa4577b
 _HERE = "out", "debug", "checkpoint", "recipe"      # what a command that repeats a run leaves open
 
+def _quoted(value):
+    "A value as a shell reads it back"
+    if not isinstance(value, str): return str(value)
+    return f'"{value}"' if re.fullmatch(r'[^$`"!\\]*', value) else shlex.quote(value)
+
 def typed_as(a: AlignOptions,
             ) -> str:  # the words
     "The command that gives these options"
     plain = AlignOptions() if a.recipe is None else with_recipe(a.recipe)
     if a.method != "vader": plain = replace(plain, **SCORES_ONLY)
     changed = {k: v for k, v in asdict(a).items() if v != getattr(plain, k) and k not in _HERE}
-    word = lambda k, v: f"--{k.replace('_', '-')}" + ("" if v is True else f" {json.dumps(v)}")
+    word = lambda k, v: f"--{k.replace('_', '-')}" + ("" if v is True else f" {_quoted(v)}")
     first = ["vader_align"] if a.recipe is None else ["vader_align", f"--recipe {a.recipe}"]
     return " ".join(first + [word(k, v) for k, v in changed.items()])
 
@@ -287,6 +295,14 @@ def _load(a):
     trick_names(a.tricks)
     return load_pipeline(a.model, dtype=a.dtype, **model_settings(a)), load_reward(a.reward)
 
+# %% ../../nbs/commands/align.ipynb #ec1e28b5
+def _room(a, witnesses):
+    "Bytes to plan for: what was asked for or is free, less the witnesses, which are there too; None: not known"
+    from vader_nb.savings.fitting import limit_of
+    from vader_nb.savings.footprint import weight_bytes
+    limit = limit_of(a.vram, _device(a))
+    return limit and max(1., limit - weight_bytes(witnesses.networks if witnesses else []))
+
 # %% ../../nbs/commands/align.ipynb #cfc8dd62
 def _shape(a, groups, pipe):
     "That of a step"
@@ -302,12 +318,12 @@ def _watch(a, groups, pipe, reward):
     where = Path(a.out)/"measured.json"
     return Measure(pipe, reward, _shape(a, groups, pipe), where, recipe=a.recipe or a.model, dtype=a.dtype),
 
-def _fit_to_memory(a, groups, pipe, reward):
+def _fit_to_memory(a, groups, pipe, reward, witnesses):
     "The context in which networks are on the device, with tricks that make a step fit"
     from vader_nb.savings.fitting import fitted
     from vader_nb.savings.sharding import is_sharded
     tricks = a.tricks or ("none" if is_sharded(pipe) else None)     # the planner knows whole networks
-    return fitted(pipe, reward, _shape(a, groups, pipe), a.vram, tricks, _device(a))
+    return fitted(pipe, reward, _shape(a, groups, pipe), _room(a, witnesses), tricks, _device(a))
 
 # %% ../../nbs/commands/align.ipynb #89338dc8
 _ALONE = dict(samples_every="give --samples-every 0", witnesses="leave --witnesses out", measure="leave --measure out")
@@ -345,12 +361,12 @@ def _dry_run(a, groups):
     "What would be downloaded, and the plan"
     from vader_nb.downloads import downloads_text
     from vader_nb.methods.rehearsal import dry_pipeline, dry_reward, plan_text
-    from vader_nb.savings.fitting import limit_of
-    plans = downloads_of(a)
+    from vader_nb.rewards.load import reward_downloads
+    plans = downloads_of(a) + (reward_downloads(a.witnesses) if a.witnesses else [])
     _check_read(a, [p.repo for p in plans])
     print(downloads_text(plans), flush=True)
-    pipe, limit = dry_pipeline(a), limit_of(a.vram, best_device(a.device))
-    print(plan_text(pipe, dry_reward(a.reward), _shape(a, groups, pipe), limit, a.tricks))
+    pipe, room = dry_pipeline(a), _room(a, dry_reward(a.witnesses) if a.witnesses else None)
+    print(plan_text(pipe, dry_reward(a.reward), _shape(a, groups, pipe), room, a.tricks))
 
 # %% ../../nbs/commands/align.ipynb #803fc302
 def _save(run, shown, seed, out):
@@ -361,12 +377,12 @@ def _save(run, shown, seed, out):
     elif is_sharded(run.pipe):
         with TemporaryDirectory() as away: run.save(away, shown, seed)
 
-def _finish(a, run, shown, prompts, out, start):
+def _finish(a, run, shown, prompts, embed, out, start):
     "Write, evaluate, write: what is computed is on disk before anything that can fail comes after it"
     from vader_nb.checkpoints import kept_files
     from vader_nb.shared import is_main, sharing
     _save(run, shown, a.seed, out)
-    with sharing(run.pipe.device): before, after = _evaluate(a, run, prompts)
+    with sharing(run.pipe.device): before, after = _evaluate(a, run, prompts, embed)
     if not is_main(): return
     table = _write_results(a, run, before, after, out)
     for f in () if a.checkpoint else kept_files(out/"checkpoint.pt", a.keep_checkpoints): f.unlink(missing_ok=True)
@@ -380,16 +396,18 @@ def _align(a, groups):
     from vader_nb.shared import is_main
     start, pieces, (train, prompts, shown) = time.time(), _check_pieces(a), _prompts_of(a)
     pipe, reward = _load(a)
+    witnesses, embed = _witnesses(a), _embedder(a, pipe, prompts)       # also what is needed only later is read first
     _check_read(a, fetched())
     watch = _watch(a, groups, pipe, reward)
     every = [*train, *shown, *(p for group in prompts.values() for p in group)]
     if pieces: groups = _split(a, groups, pipe)
-    with out_folder(a.out) if is_main() else nullcontext(Path(a.out)) as out, _fit_to_memory(a, groups, pipe, reward):
+    fit = _fit_to_memory(a, groups, pipe, reward, witnesses)
+    with out_folder(a.out) if is_main() else nullcontext(Path(a.out)) as out, fit:
         _check_all(a, groups, pipe, reward, every)
-        guard = _guard(a, pipe, reward, prompts.get("held_out", shown), out, _drawing(a))
+        guard = _guard(a, pipe, reward, witnesses, prompts.get("held_out", shown), out, _drawing(a))
         calls = _callbacks(a, pipe, out, shown, _drawing(a)) + guard + watch
         run = _run_align(a, groups, pipe, reward, train, calls)
-        _finish(a, run, shown, prompts, out, start)
+        _finish(a, run, shown, prompts, embed, out, start)
 
 def run_align(a: AlignOptions):  # of the command
     "The work of `vader_align`"

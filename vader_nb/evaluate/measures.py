@@ -22,7 +22,7 @@ from ..pipeline import VideoPipeline, check_pipeline, check_prompts
 from ..prompts import texts_of
 from ..rewards.load import load_reward
 from ..rewards.clip import image_embeds, load_clip
-from ..rewards.core import motion_energy
+from ..rewards.core import check_scorable, motion_energy
 from ..sampling import sample_videos
 from ..shared import is_main, shared_out
 from ..world import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE
@@ -41,7 +41,7 @@ def clip_embedder(model = "tiny",   # "tiny", a folder or hub id of a CLIP, or t
                  ) -> Callable:        # frames (B, F, 3, H, W) -> embeddings (B, D)
     "Embed videos: the mean over frames of CLIP's unit embeddings"
     clip = model if isinstance(model, torch.nn.Module) else load_clip(model)
-    return lambda frames: image_embeds(clip, frames).mean(1)
+    return lambda frames: image_embeds(clip, frames.to(next(clip.parameters()).device)).mean(1)
 
 # %% ../../nbs/evaluate/measures.ipynb #b5aa4eaf
 def in_tiny_world(frames: Tensor,      # pixels (B, F, 3, H, W) in [0, 1]
@@ -150,6 +150,7 @@ def _checked(pipe, prompts, reward, seed, batch_size, diversity_prompts, diversi
     check_number("batch_size", batch_size, 1, whole=True)
     check_number("diversity_prompts", diversity_prompts, 0, whole=True)
     check_number("diversity_seeds", diversity_seeds, 2, whole=True)
+    check_scorable(reward, prompts)
     return prompts, reward
 
 def _evaluation(batches, spread):
