@@ -19,7 +19,7 @@ from ..lora import save_lora, without_lora
 from ..names import as_list, check_kind, check_name, check_number
 from ..pipeline import check_pipeline, check_prompts
 from ..prompts import prompt_key
-from ..rewards.core import Reward, motion_energy
+from ..rewards.core import Reward, check_scorable, motion_energy, world_of
 from ..rewards.load import load_reward
 from ..sampling import sample_videos
 from ..training import check_count, hashed
@@ -128,6 +128,7 @@ def _check_guard(g):
     g.prompts, g.reward, g.witnesses = check_prompts(g.prompts), load_reward(g.reward), load_reward(g.witnesses)
     trained = [k for k in g.witnesses.leaves if k in g.reward.leaves]
     if trained: raise ValueError(f"witness {trained[0]!r} is what the run is trained on: give another reward")
+    for r in (g.reward, g.witnesses): check_scorable(r, g.prompts)
     if g.folder is not None: g.folder = check_out_dir(g.folder)
 
 # %% ../../nbs/evaluate/guard.ipynb #7f186147
@@ -138,17 +139,30 @@ def __repr__(self: Guard):
     return (f"Guard({self.witnesses.name}, every={self.every}, act={self.act!r}, {self.limits}, {prompts}, "
             f"seeds={self.seeds}, {self.settings})")
 
+# %% ../../nbs/evaluate/guard.ipynb #460e5256
+_SCORE = "score of "
+
+@patch
+def _seen(self: Guard, prompts, seed):
+    "Frames, embeddings, motion and scores of videos that are sampled together, on the CPU"
+    frames = self.draw(self.pipe, prompts, seed, **self.settings)
+    total, parts = self.reward.with_parts(frames, prompts)
+    scores = {"held-out reward": total, **parts, **self.witnesses.parts(frames, prompts)}
+    found = dict(frames=frames, embeds=self.embed(frames), motion=motion_energy(frames))
+    found |= {_SCORE + k: v for k, v in scores.items()}
+    return {k: v.float().cpu() for k, v in found.items()}
+
 @patch
 @torch.no_grad()
 def look(self: Guard) -> Look:
-    "Sample and measure"
+    "Sample and measure, a batch at a time; of a full-size model one video, if nothing is said"
     prompts = [p for p in self.prompts for _ in range(self.seeds)]
-    frames = self.draw(self.pipe, prompts, 0, **self.settings)
-    total, parts = self.reward.with_parts(frames, prompts)
-    scores = {"held-out reward": total, **parts, **self.witnesses.parts(frames, prompts)}
-    spread = diversity(self.embed(frames).unflatten(0, (len(self.prompts), self.seeds)))
-    return Look(frames.float().cpu(), {k: v.float().cpu() for k, v in scores.items()}, spread,
-                motion_energy(frames).mean().item())
+    n = self.settings.get("batch_size", len(prompts) if world_of(self.pipe) == "tiny" else 1)
+    seen = [self._seen(prompts[i:i + n], i) for i in range(0, len(prompts), n)]
+    found = {k: torch.cat([s[k] for s in seen]) for k in seen[0]}
+    spread = diversity(found["embeds"].unflatten(0, (len(self.prompts), self.seeds)))
+    scores = {k.removeprefix(_SCORE): v for k, v in found.items() if k.startswith(_SCORE)}
+    return Look(found["frames"], scores, spread, found["motion"].mean().item())
 
 # %% ../../nbs/evaluate/guard.ipynb #d1381a47
 @patch
