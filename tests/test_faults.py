@@ -133,6 +133,40 @@ def test_state_that_is_assumed_where_the_embedder_is():
     from vader_nb.rewards.clip import load_clip
     assert clip_embedder(load_clip('tiny').to('meta'))(torch.zeros(2, 2, 3, 32, 32)).shape[0] == 2
 
+def test_memory_options_end_with_the_training_a_guard():
+    "It scores as many videos at a time as it samples; of a full-size model one, if nothing is said"
+    from vader_nb.evaluate.guard import Guard
+    at_once, looks = [], []
+    def watched(frames, prompts):
+        at_once.append(len(frames))
+        return frames.mean((1, 2, 3, 4))
+    for world, settings in (('tiny', {}), ('tiny', dict(batch_size=2)), ('published', {})):
+        (pipe := Toy()).world = world
+        looks.append(Guard(pipe, Reward(watched, 'watched'), PROMPTS[:3], 'green', settings=settings).look())
+    assert at_once == [6, 2, 2, 2, 1, 1, 1, 1, 1, 1]
+    for other in looks[1:]:
+        for one, two in zip(looks[0], other): torch.testing.assert_close(one, two)
+
+def long_run(chunks=2, **kw):
+    "A run of a chain of chunks on a toy"
+    from vader_nb.methods.recipes import align_long
+    from vader_nb.models.svd import tiny_random_svd
+    kw = dict(reward='green', seed=0, n=1, checkpoint=None, lora=Lora(2)) | kw
+    g = torch.Generator().manual_seed(0)
+    pictures = [ImagePrompt(f'picture {i}', torch.rand(3, 32, 32, generator=g)) for i in range(2)]
+    training = Training(batch_size=2, gradient_accumulation_steps=2, checkpoint=kw['checkpoint'])
+    groups = dict(method=Vader(1, None, anchor=0.), lora=kw['lora'], savings=NONE, training=training)
+    return align_long(tiny_random_svd(kw['seed']), kw['reward'], pictures, kw['n'], chunks, groups, any_world=True, num_inference_steps=1)
+
+def test_memory_options_end_with_the_training_other_ways_to_a_run(tmp_path):
+    "A chain of chunks, and a run that is read again, sample a micro-batch at a time too"
+    from vader_nb.methods.saved_runs import load_run
+    long = long_run()
+    assert (long.batch_size, long.options['reward'], long.options['kind']) == (1, 'green', 'Vader')
+    quick(Toy(), batch_size=4, gradient_accumulation_steps=2, method=Vader(1, 1)).save(tmp_path, [])
+    again = load_run(tmp_path, Toy())
+    assert (again.batch_size, again.frames_at_once) == (2, 1)
+
 # 4
 def settled(name, prediction): return SCHEDULERS[name](prediction)
 
@@ -295,6 +329,13 @@ def test_incomplete_fingerprint(tmp_path):
         with pytest.raises(ValueError, match='other settings'): resumed(file, other)
     file.unlink()
     for target in (10, 10.): resumed(file, dict(method=Vader(1, None, distance_to(target, .1))))
+
+def test_incomplete_fingerprint_of_a_long_video(tmp_path):
+    file = tmp_path/'c.pt'
+    long_run(checkpoint=file)
+    for other in (dict(reward='edges'), dict(seed=1), dict(chunks=3)):
+        with pytest.raises(ValueError, match='of a run with other settings'): long_run(checkpoint=file, n=2, **other)
+    assert len(long_run(checkpoint=file, n=2).log) == 2
 
 # 7
 def test_key_that_does_not_determine_its_value():

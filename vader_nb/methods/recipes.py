@@ -8,7 +8,7 @@ __all__ = ['METHODS', 'Recipe', 'load_recipe', 'recipe_values', 'sources', 'reci
            'train_and_test', 'downloads_of', 'arguments', 'load', 'long_sampler', 'align_long']
 
 # %% ../../nbs/methods/recipes.ipynb #0d59ff70
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from ..console import option, typed_value
 from .experiments import RECIPE_TABLE
@@ -150,7 +150,6 @@ def method_of(r: Recipe):  # options of a method: `Vader`, `DDPO`, `DPO`, `NFT`
         f"{r.method!r} give anchor 0, no target, grad_steps 1, and its own options as method_options")
     return resolve(METHODS[r.method])(reward_frames=r.reward_frames or None, **own)
 
-
 # %% ../../nbs/methods/recipes.ipynb #fc0b3bc7
 def lora_of(r: Recipe,     # an experiment
             start=None):   # a saved LoRA to go on from; a `Lora`
@@ -235,8 +234,10 @@ def load(r: Recipe,                  # an experiment
 Recipe.arguments, Recipe.load = arguments, load
 
 # %% ../../nbs/methods/recipes.ipynb #0e70ff32
-def _check_chain(pipe, method, savings):
-    "Refuse what a chain does not have"
+def _check_chain(pipe, score, prompts, method, savings, any_world):
+    "Refuse what a chain does not have, and what the scorers or the encoder cannot read"
+    from vader_nb.methods.vader import try_prompts
+    from vader_nb.rewards.core import check_scorable, check_worlds
     if not hasattr(pipe, "encode_images"): raise ValueError(
         f"{pipe.name} continues no pictures, so it makes no long videos: give tiny-i2v, svd or svd-xt")
     if method.reward_gradient is False: raise ValueError(
@@ -244,6 +245,9 @@ def _check_chain(pipe, method, savings):
     if method.anchor: raise ValueError(f"anchor={method.anchor}: a chain of chunks has no anchor; give 0")
     if savings.updates_per_rollout > 1 or savings.draws > 1: raise ValueError(
         "several updates or draws from one rollout are not there for a chain of chunks; give savings='none'")
+    check_worlds(pipe, score, any_world)
+    check_scorable(score, prompts)
+    try_prompts(pipe, prompts)
 
 def long_sampler(chunks: int):   # how often to continue; a function like `sample_videos`
     "What samples long videos, in the place of `sample_videos`"
@@ -264,37 +268,33 @@ def align_long(pipe,                 # image to video; gets a LoRA
                any_world: bool = False,    # let a toy reward and a full-size model meet
                **settings):          # num_inference_steps, guidance_scale, eta; a `Run`
     "Align a chain of chunks with a reward across their borders (section 4)"
-    from vader_nb.ema import take_average
     from vader_nb.methods.long_video import Chain, chain_loss, over_windows, straddling_windows
     from vader_nb.methods.vader import Run
-    from vader_nb.rewards.core import check_worlds
+    from vader_nb.rewards.load import load_reward
     method, savings = groups["method"], groups["savings"]
-    _check_chain(pipe, method, savings)
     windows = straddling_windows(pipe.num_frames, chunks, pipe.num_frames//2*2)
-    score, chain = over_windows(_reward(reward), windows), Chain(chunks, offload=pipe.device.type == "cuda")
-    check_worlds(pipe, score, any_world)
+    score, chain = over_windows(load_reward(reward), windows), Chain(chunks, offload=pipe.device.type == "cuda")
+    _check_chain(pipe, score, prompts, method, savings, any_world)
     loss_fn = chain_loss(pipe, score, chain, method.grad_steps, method.form, savings, **settings)
-    fitted = _fit_lora(pipe, loss_fn, prompts, train_steps, dict(groups, chain=chain), callbacks, settings)
-    return Run(pipe, score, prompts, *fitted, draw=long_sampler(chunks), ema=take_average(callbacks))
+    told = dict(groups, chain=replace(chain, offload=False))        # where something waits changes no number
+    found = _fit_lora(pipe, score, loss_fn, prompts, train_steps, told, callbacks, settings)
+    return Run(pipe, score, prompts, **found, draw=long_sampler(chunks))
 
 # %% ../../nbs/methods/recipes.ipynb #ddf19238
-def _reward(reward):
-    from vader_nb.rewards.load import load_reward
-    return load_reward(reward)
-
-def _fit_lora(pipe, loss_fn, prompts, train_steps, groups, callbacks, settings):
-    "Put a LoRA on and train it; it comes off again if that fails. Log, sampler and options"
-    from vader_nb.downloads import fetched
-    from vader_nb.lora import add_lora, remove_lora
+def _fit_lora(pipe, score, loss_fn, prompts, train_steps, groups, callbacks, settings):
+    "Put a LoRA on and train it; it comes off again if that fails. What a `Run` is told about it"
+    from vader_nb.ema import take_average
+    from vader_nb.lora import add_lora
+    from vader_nb.methods.vader import _made_with, _options, _undone
     from vader_nb.sampling import sampler_settings
     from vader_nb.trainer import fit
     from vader_nb.training import plain
-    sampler, training = sampler_settings(pipe, **settings), groups["training"]
-    said = {k: plain(v) for k, v in groups.items() if k != "training"}
-    options = dict(model=pipe.name, sampler=plain(sampler), **said)
-    parameters = add_lora(pipe, groups["lora"], training.seed)
-    try: log = fit(loss_fn, parameters, prompts, train_steps, training, callbacks=callbacks, settings=options)
-    except BaseException:
-        remove_lora(pipe)
-        raise
-    return log, sampler, options | dict(training=plain(training), train_steps=train_steps, hub=fetched())
+    method, lora, savings, training, chain = (groups[k] for k in ("method", "lora", "savings", "training", "chain"))
+    sampler = sampler_settings(pipe, **settings)
+    options = _options(pipe, score, sampler, method, lora, savings) | dict(chain=plain(chain))
+    parameters = add_lora(pipe, lora, training.seed)
+    with _undone(pipe):
+        log = fit(loss_fn, parameters, prompts, train_steps, training, callbacks=callbacks, settings=options)
+    ema, size = take_average(callbacks), training.batch_size//training.gradient_accumulation_steps
+    made = options | _made_with(training, train_steps, ema)
+    return dict(log=log, sampler=sampler, options=made, batch_size=size, ema=ema)

@@ -75,6 +75,18 @@ def _sampler_of(place, options):
     if isinstance(told, dict) and set(told) == known: return SamplerSettings(**told)
     raise ValueError(f"{place}: options.json says sampler={told!r:.80}; wanted are {', '.join(sorted(known))}")
 
+def _number(options, group, name, default):
+    "A whole number above 0 that a run says of itself, or the default"
+    told = options.get(group)
+    found = told.get(name) if isinstance(told, dict) else None
+    return found if type(found) is int and found > 0 else default
+
+def _sizes_of(options):
+    "How many videos are sampled and frames decoded at once: as in its training"
+    batch, pieces = (_number(options, "training", k, n) for k, n in (
+        ("batch_size", 4), ("gradient_accumulation_steps", 1)))
+    return dict(batch_size=max(1, batch//pieces), frames_at_once=_number(options, "method", "reward_frames", None))
+
 def _remark_on_base(pipe, options):
     "A warning if the base model is set up otherwise than in the run"
     now, then = model_facts(pipe), options.get("base") or {}
@@ -102,8 +114,9 @@ def load_run(place: str | Path,  # folder of `Run.save`, or hub id of `Run.push_
     _remark_on_base(pipe, options)
     load_lora(pipe, folder, scale)
     print(lora_effect(pipe))
-    chunks = (options.get("chain") or {}).get("chunks")
-    return Run(pipe, score, prompts, log, sampler, options, draw=long_sampler(chunks) if chunks else sample_videos)
+    chunks, sizes = _number(options, "chain", "chunks", None), _sizes_of(options)
+    draw = long_sampler(chunks) if chunks else sample_videos
+    return Run(pipe, score, prompts, log, sampler, options, **sizes, draw=draw)
 
 # %% ../../nbs/methods/saved_runs.ipynb #1bf2b8b1
 _STYLE = """
