@@ -74,6 +74,14 @@ class TensorBoard:
     def after_fit(self, state):
         if self.writer is not None: self.writer.close()
 
+# %% ../nbs/core/callbacks.ipynb #567fae22
+def _write_samples(samples, frames, step):
+    "Contact sheet and clip"
+    path = samples.folder/f"step_{step:04}.png"
+    sheet, clip = samples.scale or min(2, 256/frames.shape[-1]), samples.scale or min(2, shown_scale(frames))
+    write_image(path, contact_sheet(frames, samples.captions, scale=sheet))
+    if samples.video: write_video(path.with_suffix(".mp4"), frames, scale=clip)
+
 # %% ../nbs/core/callbacks.ipynb #fef473d6
 class Samples:
     "Write `step_0000.png` (contact sheet) and `.mp4` before the first step and every few steps"
@@ -91,15 +99,15 @@ class Samples:
         self.fn, self.every, self.folder = fn, every, check_out_dir(folder)
         self.captions, self.scale, self.video = captions, scale, video
     @torch.no_grad()
-    def _write(self, step):
-        frames, path = check_pixels(self.fn(), "Samples: the function's frames"), self.folder/f"step_{step:04}.png"
-        sheet, clip = self.scale or min(2, 256/frames.shape[-1]), self.scale or min(2, shown_scale(frames))
-        write_image(path, contact_sheet(frames, self.captions, scale=sheet))
-        if self.video: write_video(path.with_suffix(".mp4"), frames, scale=clip)
+    def _draw(self): return check_pixels(self.fn(), "Samples: the function's frames")
     def before_fit(self, state):
-        if state.step == 0: self._write(0)
+        if state.step == 0: _write_samples(self, self._draw(), 0)
     def after_step(self, state):
-        if state.step % self.every == 0: self._write(state.step)
+        if state.step % self.every: return
+        frames = self._draw()
+        try: _write_samples(self, frames, state.step)
+        except (OSError, RuntimeError, ValueError) as e: warnings.warn(
+            f"{self.folder} lacks samples of update {state.step}, the training goes on: {type(e).__name__}: {e}")
 
 # %% ../nbs/core/callbacks.ipynb #7e098601
 def _records(log):
