@@ -37,6 +37,30 @@ def refused(match, call=lambda: fetch_files(YOLOS, *NETWORK)):
     assert len(str(e.value).splitlines()) == 1
     return str(e.value)
 
+def test_a_server_that_does_not_say_the_size(cache, monkeypatch):
+    from types import SimpleNamespace
+    answer = SimpleNamespace(headers={}, raise_for_status=lambda: None)
+    monkeypatch.setattr(downloads, 'hf_raise_for_status', lambda a: None)
+    monkeypatch.setattr(downloads, 'get_session', lambda: SimpleNamespace(head=lambda *a, **kw: answer))
+    for call in (fetch_url, downloads.plan_url): refused('does not say how large', lambda: call(VJEPA1_URL))
+
+def test_two_processes_at_one_file_of_a_server(hub, cache, monkeypatch):
+    "The second waits, and finds it there"
+    from threading import Thread
+    append, at_once, most = downloads._append, [], []
+    def slow(*call):
+        at_once.append(1)
+        most.append(len(at_once))
+        time.sleep(.2)
+        append(*call)
+        at_once.pop()
+    monkeypatch.setattr(downloads, '_append', slow)
+    found = []
+    threads = [Thread(target=lambda: found.append(fetch_url(VJEPA1_URL))) for _ in range(2)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert len(set(found)) == 1 and len(found) == 2 and most == [1]
+
 def test_said_first(hub, cache, capfd):
     "Repository, version, files, bytes, room; then nothing when all is here"
     plan = plan_download(YOLOS, *NETWORK)

@@ -397,9 +397,12 @@ def _elsewhere(url):
 # %% ../nbs/core/downloads.ipynb #cfce4dd6
 def _size_of(address):
     "Bytes of a file on a web server"
-    answer = get_session().head(address, follow_redirects=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    answer = get_session().head(address, headers={"Accept-Encoding": "identity"}, follow_redirects=True,
+                                timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
     hf_raise_for_status(answer)
-    return int(answer.headers["Content-Length"])
+    told = answer.headers.get("Content-Length", "")
+    if told.isdecimal(): return int(told)
+    raise DownloadError(f"{address}: the server does not say how large the file is, so nothing is fetched")
 
 def fetch_url(url: str,    # of a file on a web server
              ) -> Path:    # where it is now
@@ -407,13 +410,16 @@ def fetch_url(url: str,    # of a file on a web server
     address, path = _elsewhere(url)
     if path.is_file(): return path
     part = path.with_name(f"{path.name}.part")
+    lock = cache_dir()/".locks"/f"{hashlib.sha256(str(path).encode()).hexdigest()}.lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        size = _size_of(address)
-        print(f"{address}: {human_bytes(size)} to download", file=sys.stderr, flush=True)
-        _persist(address, part, size, {}, path.name)
+        for folder in (path.parent, lock.parent): folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):        # another process may be at the same file
+            if path.is_file(): return path
+            size = _size_of(address)
+            print(f"{address}: {human_bytes(size)} to download", file=sys.stderr, flush=True)
+            _persist(address, part, size, {}, path.name)
+            return _accept(part, path, size, None)
     except (OSError, *_NETWORK) as e: raise hub_error(address, path.name, e) from e
-    return _accept(part, path, size, None)
 
 # %% ../nbs/core/downloads.ipynb #72289b94
 def plan_url(url: str,      # as for `fetch_url`
