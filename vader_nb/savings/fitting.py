@@ -184,9 +184,10 @@ def _full(fit, device, error):
     less = smaller_plan(fit)
     planned = f"{fit}{had}" if fit.plan else f"{fit}, and nothing was planned{had}; without --tricks a GPU is"
     todo = (f"the next smaller plan: --tricks {','.join(less.tricks)} ({less.estimate.peak/2**30:.2f} GB)" if less else
-            "a smaller step: --size, --num-frames, --reward-frames 1, --grad-steps 1, or more micro-batches") 
+            "more micro-batches: --gradient-accumulation-steps")
     return MemoryError(f"out of memory ({str(error).splitlines()[0][:120]}). {planned}. Give {todo}. "
-                       "The last checkpoint is whole: the same command with that change goes on from it")
+                       "The last checkpoint is whole: the same command with that change goes on from it. A smaller "
+                       "step (--size, --num-frames, --reward-frames 1, --grad-steps 1) is another run, with another --out")
 
 # %% ../../nbs/savings/fitting.ipynb #d8ffb20c
 @contextmanager
