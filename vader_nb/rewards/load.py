@@ -157,7 +157,8 @@ def _make_term(name, options, more):
 # %% ../../nbs/rewards/load.ipynb #cc6239f9
 def _module_name(path):
     "The file's own name, as Python would have it, or another one if a module of that name is there already"
-    there, name = sys.modules.get(path.stem), path.stem
+    name = path.stem.replace(".", "_")      # a dot would stand for a package
+    there = sys.modules.get(name)
     mine = there is None or getattr(there, "__file__", None) == str(path)
     if mine and (there or find_spec(name) is None): return name
     return free_name(f"{name}_of_{path.parent.name}", sys.modules)
