@@ -274,7 +274,7 @@ INSIDE = {
     'downloads': 'is_hub_id DownloadError hub_error diffusers_files choose_files fetched Remote human_bytes Download cache_dir downloads_text carry_out',
     'evaluate.by_name': 'Network load_clip_b network_file Measure direction is_motion least_frames check_size measure_downloads fetch_measures list_measures',
     'evaluate.compare': 'Interval student_quantile bootstrap_interval whole_lines read_values measure_clips Comparison comparison_rows plot_changes extremes extremes_sheet check_shapes',
-    'evaluate.contest': 'leg_config leg_pipeline rounded write_found CPUClock',
+    'evaluate.contest': 'leg_config leg_pipeline rounded write_found CPUClock threads',
     'evaluate.folders': 'Clip frame_files prompt_of_name read_clip digest write_frames at_once frames_of lora_hash drawn_with check_drawn note_drawn draw_missing pair_clips vbench_files write_vbench_videos write_vbench_results',
     'evaluate.guard': 'thumbnails Look seeds_apart compare alarms',
     'evaluate.measures': 'diversity clip_embedder in_tiny_world read_accuracy chance_levels read_gems gem_rates Evaluation gain gain_error Table format_table comparison_table',

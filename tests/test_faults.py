@@ -75,6 +75,20 @@ def test_irreversible_step_before_one_that_can_fail(tmp_path, monkeypatch, capsy
     assert not updates and (tmp_path/'o'/LORA_FILE).read_bytes() == done
     assert {'results.md', 'before_after.mp4'} <= here and 'checkpoint.pt' not in here
 
+def test_irreversible_step_before_one_that_can_fail_samples_on_the_way(tmp_path, monkeypatch):
+    "A full disk, or an encoder that fails, ends no training; what is asked for at the start is still refused there"
+    samples = Samples(lambda: torch.zeros(1, 4, 3, 8, 8), 2, tmp_path)
+    def full(*a, **kw): raise OSError(28, 'No space left on device')
+    def broken(*a, **kw): raise RuntimeError('no encoder')
+    with monkeypatch.context() as m, pytest.raises(OSError, match='No space'):
+        m.setattr('vader_nb.callbacks.write_image', full)
+        quick(Toy(), callbacks=[samples])
+    samples.before_fit = lambda state: None
+    for name, fails in (('write_image', full), ('write_video', broken)):
+        with monkeypatch.context() as m, pytest.warns(UserWarning, match='lacks samples of update 2, the training goes on'):
+            m.setattr(f'vader_nb.callbacks.{name}', fails)
+            assert len(quick(Toy(), callbacks=[samples], train_steps=3).log) == 3
+
 def test_temporary_files_of_dead_processes_are_swept(tmp_path):
     child = os.fork()
     if child == 0: os._exit(0)
@@ -330,6 +344,22 @@ def test_incomplete_fingerprint(tmp_path):
     file.unlink()
     for target in (10, 10.): resumed(file, dict(method=Vader(1, None, distance_to(target, .1))))
 
+def test_incomplete_fingerprint_another_file(tmp_path):
+    "What a contest keeps of a reward of one's own is of the code, and of a model in a folder is of the weights in it"
+    from vader_nb.evaluate import contest
+    file = tmp_path/'mine.py'
+    def legs(text):
+        file.write_text(f'def r(frames, prompts): return {text}.mean((1, 2, 3, 4))')
+        return contest.leg_file(tmp_path, contest.Contest(f'{file}:r'), contest.Leg('VADER'))
+    assert legs('frames') == legs('frames') != legs('-frames')
+    (tmp_path/'model').mkdir()
+    stamps = []
+    for time in (1, 2):
+        (tmp_path/'model'/'weights').touch()
+        os.utime(tmp_path/'model'/'weights', ns=(time, time))
+        stamps.append(contest._stamp(tmp_path/'model'))
+    assert stamps[0] != stamps[1] and not contest._stamp('tiny')
+
 def test_incomplete_fingerprint_of_a_long_video(tmp_path):
     file = tmp_path/'c.pt'
     long_run(checkpoint=file)
@@ -462,6 +492,8 @@ def test_hand_made_import(tmp_path, monkeypatch):
     assert load_reward(f'{tmp_path}/mine.py:r')(torch.ones(1, 1, 3, 8, 8), ['x']).item() == .5
     (tmp_path/'json.py').write_text('def r(frames, prompts): return frames.mean((1, 2, 3, 4))')
     assert load_reward(f'{tmp_path}/json.py:r')(torch.ones(1, 1, 3, 8, 8), ['x']).item() == 1 and sys.modules['json'] is json
+    (tmp_path/'my.v2.py').write_text('def r(frames, prompts): return frames.mean((1, 2, 3, 4))')
+    assert load_reward(f'{tmp_path}/my.v2.py:r')(torch.ones(1, 1, 3, 8, 8), ['x']).item() == 1
     (tmp_path/'broken.py').write_text('raise RuntimeError("no")')
     with pytest.raises(RuntimeError, match='no'): load_reward(f'{tmp_path}/broken.py:r')
     assert 'broken' not in sys.modules
@@ -473,6 +505,23 @@ def test_global_that_is_changed_and_not_restored():
     quick(Toy())
     assert (theirs.mixed_precision, theirs.gradient_accumulation_steps, Accelerator().mixed_precision) == ('bf16', 4, 'bf16')
     assert torch.equal(rng, torch.get_rng_state()) and sys.path == path and torch.is_grad_enabled()
+
+def test_global_that_is_changed_and_not_restored_threads_of_torch(tmp_path, monkeypatch):
+    "Commands that measure with one thread, called from a notebook"
+    from vader_nb.commands.bench import BenchOptions, bench
+    from vader_nb.commands.race import RaceOptions, race_methods
+    seen, before = [], torch.get_num_threads()
+    def seen_at_work(a):
+        seen.append(torch.get_num_threads())
+        raise Broken
+    monkeypatch.setattr('vader_nb.commands.bench._rehearsal', seen_at_work)
+    monkeypatch.setattr('vader_nb.commands.race._report', lambda a, *more: seen_at_work(a))
+    try:
+        torch.set_num_threads(3)
+        for call, options in ((bench, BenchOptions(recipe='tiny')), (race_methods, RaceOptions(out=str(tmp_path/'r'), report=True))):
+            with pytest.raises(Broken): call(options)
+            assert seen.pop() == 1 and torch.get_num_threads() == 3
+    finally: torch.set_num_threads(before)
 
 # 14
 def test_mode_that_is_not_passed_on(tmp_path):

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from ..console import check_least, given, option, out_folder, run_command, typed_value
+from ..evaluate.contest import threads
 from ..evaluate.measures import evaluate, format_table
 from ..lora import add_lora, folded
 from ..methods.full_size import rehearse_by_name
@@ -29,7 +30,7 @@ from ..savings.fitting import parse_bytes, trick_names
 from ..savings.rollout import EXACT, FAST, NONE, Savings, averaged, rollout
 from ..savings.timing import interleaved, step_parts
 from ..trainer import fit
-from ..training import Training
+from ..training import Training, hashed
 from ..video import atomic_path
 
 # %% ../../nbs/commands/bench.ipynb #8b4a9833
@@ -285,6 +286,7 @@ def _few(words): return dict(train_steps=2) if typed_value(words, "--recipe") el
 def _same_race(a, out):
     "ValueError if the folder holds the beginning of another race"
     now = {k: getattr(a, k) for k in (*_RACE, "train_steps", "num_inference_steps") if k not in ("seeds", "repeats")}
+    if ".py:" in a.reward: now["code"] = hashed(Path(a.reward.rpartition(":")[0]).read_text(encoding="utf-8"))
     old = _read(out/"asked.json") or now
     other = [k for k in now if old.get(k) != now[k]]
     if other: raise ValueError(f"{out} holds a race with {other[0]}={old.get(other[0])}: give another --out")
@@ -315,14 +317,9 @@ def _time_and_race(a, racers, r, out):
     seeds = tuple(range(a.seeds))
     return times, race(out, r, clock, tuple(racers), seeds, a.train_steps, a.budget, a.points, **settings)
 
-# %% ../../nbs/commands/bench.ipynb #604e880b
-def bench(a: BenchOptions,  # of the command
-         ) -> dict:         # what it wrote into results.json, but for the options
-    "The work of `vader_bench`"
-    check_least(a, threads=1)
-    _check_half(a)
-    torch.set_num_threads(a.threads)
-    if a.recipe: return _rehearsal(a)
+# %% ../../nbs/commands/bench.ipynb #c1218578
+def _raced(a):
+    "Times of the steps, the race, and both as files"
     racers = _check_bench(a)
     test = sample_prompts(load_prompts("tiny", "test"), a.eval_test, 0)
     training = Training(lr=1e-3, batch_size=a.batch_size, save_every=8)
@@ -337,6 +334,14 @@ def bench(a: BenchOptions,  # of the command
             Path(tmp).write_text("\n\n".join(map(str, [*step_tables(times), table])) + "\n", encoding="utf-8")
     print(f"\n{table}\n\nIn {out}: results.json, results.md, and each leg's records and checkpoint")
     return results
+
+# %% ../../nbs/commands/bench.ipynb #604e880b
+def bench(a: BenchOptions,  # of the command
+         ) -> dict:         # what it wrote into results.json, but for the options
+    "The work of `vader_bench`"
+    check_least(a, threads=1)
+    _check_half(a)
+    with threads(a.threads): return _rehearsal(a) if a.recipe else _raced(a)
 
 def vader_bench(argv=None):
     "The command"

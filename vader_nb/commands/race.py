@@ -12,10 +12,9 @@ from pathlib import Path
 from time import time
 
 import matplotlib.pyplot as plt
-import torch
 
 from ..console import check_least, option, out_folder, run_command
-from ..evaluate.contest import OPPONENTS, Contest, Leg, train_leg
+from ..evaluate.contest import OPPONENTS, Contest, Leg, threads, train_leg
 from ..evaluate.standings import (best_rates, claim_table, cost_table, factor_table, plot_contest, read_legs,
                                          results, reward_table, side_table, sweep_table)
 from ..names import check_name, check_number
@@ -165,8 +164,7 @@ def _save_plot(file, found, queries):
 def race_methods(a: RaceOptions):   # of the command
     "The work of `vader_race`"
     contests, groups, lrs = _contests(a), _entered(a.opponents or ""), _rates(a.lrs)
-    torch.set_num_threads(a.threads)
-    with out_folder(a.out) as out:
+    with threads(a.threads), out_folder(a.out) as out:
         if not a.report: _run(a, out, contests, groups, lrs)
         _report(a, out, contests)
 

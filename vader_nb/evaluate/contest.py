@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['OPPONENTS', 'VARIANTS', 'Opponent', 'Contest', 'Leg', 'leg_config', 'leg_file', 'read_leg', 'write_found', 'CPUClock',
-           'rounded', 'train_leg', 'leg_pipeline']
+           'threads', 'rounded', 'train_leg', 'leg_pipeline']
 
 # %% ../../nbs/evaluate/contest.ipynb #d1e8063b
 import json, re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from time import process_time
+
+import torch
 
 from .measures import evaluate
 from ..lora import Lora, load_lora, save_lora
@@ -97,6 +100,15 @@ def _check_contest(c):
     if ".py:" not in c.reward: reward_names(c.reward)
     as_path("model", c.model)
 
+# %% ../../nbs/evaluate/contest.ipynb #29b030f5
+def _source(reward):
+    "The file of a reward of one's own, or None"
+    return Path(reward.rpartition(":")[0]) if ".py:" in reward else None
+
+def _stamp(folder):
+    "When the files of a folder were written; nothing for a name"
+    return tuple((str(f), f.stat().st_mtime_ns) for f in sorted(Path(folder).rglob("*")) if f.is_file())
+
 # %% ../../nbs/evaluate/contest.ipynb #38965c79
 @dataclass(frozen=True)
 class Leg:
@@ -111,7 +123,7 @@ class Leg:
         check_count("seed", self.seed, 0)
 
 @cache
-def _weights(model, reward):
+def _weights(model, reward, stamp, code):
     "What the names stand for: a hash of all weights"
     return hashed(plain([load_pipeline(model).denoiser, *load_reward(reward).networks]))
 
@@ -124,9 +136,11 @@ def leg_config(contest: Contest,  # of which
                leg: Leg,          # one training
               ) -> dict:          # plain data
     "All that the result of a leg depends on, but for its length and the library itself"
-    kind = type(_ALL[leg.opponent].method).__name__
+    kind, source = type(_ALL[leg.opponent].method).__name__, _source(contest.reward)
     data = dict(leg=leg, contest=contest.named(), kind=kind, entry=_ALL[leg.opponent], prompts=contest.prompts())
-    return _without_code(data) | dict(weights=_weights(contest.model, contest.reward))
+    code = {} if source is None else dict(code=hashed(source.read_text(encoding="utf-8")))
+    weights = _weights(contest.model, contest.reward, _stamp(contest.model), code.get("code"))
+    return _without_code(data) | dict(weights=weights) | code
 
 def leg_file(folder: str | Path,  # of the contest
              contest: Contest,    # of which
@@ -162,6 +176,14 @@ class CPUClock:
     def after_step(self, state):
         now = process_time()
         self.seconds, self.last = self.seconds + now - self.last, now
+
+@contextmanager
+def threads(n: int):    # of torch
+    "So many inside, and afterwards as many as before"
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try: yield
+    finally: torch.set_num_threads(before)
 
 def rounded(value):  # plain data
     "Six digits are enough, and keep files small"
