@@ -198,4 +198,5 @@ def live_view(pipe: VideoPipeline,    # that is trained
     prompts = check_prompts(prompts)
     check_count("seed", seed, 0)
     save = None if folder is None else partial(save_lora, pipe, check_out_dir(folder))
+    if not pipe.name.startswith("tiny"): settings = dict(batch_size=1) | settings     # beside a training of full size
     return LiveView(lambda: sample_videos(pipe, prompts, seed, **settings), every, texts_of(prompts), save=save)
