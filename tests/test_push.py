@@ -110,7 +110,8 @@ def test_opensora_by_our_lines(online, tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(lora_parameters(pipe), lora_parameters(typed['pipe']), strict=True))
 
 def test_refused(run, online, monkeypatch):
-    "One line: no such name, no right to write there, a hub that fails"
+    "One line, before anything is drawn: no such name, no right to write there, a hub that fails"
+    monkeypatch.setattr(type(run), 'before_after', lambda *a: pytest.fail('drew first'))
     with pytest.raises(ValueError, match="repo='my-lora': a repository of the hub reads owner/name"): run.push_to_hub('my-lora')
     for status, told in ((403, r'log in with `hf auth login`, with a token that may write there \(status 403\)'), (500, 'the hub answered with an error; try again later')):
         online.faults['me/other'] = Fault(status)

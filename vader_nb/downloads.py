@@ -438,16 +438,20 @@ def push_folder(folder: str | Path,           # what to upload, all of it
                 message: str = "Upload with vader_nb",  # of the commit
                ) -> str:                      # the address of the commit
     "Upload a folder as a repository of the hub; ValueError or DownloadError"
-    api, repo = HfApi(), check_hub_id(repo)
+    check_hub_id(repo)
     if not as_path("folder", folder).is_dir(): raise NotADirectoryError(f"no folder {str(folder)!r:.200} to upload")
-    if private not in (None, True, False): raise TypeError(f"private={private!r:.80}: must be True, False or None")
     check_kind("message", message, str, "'Upload with vader_nb'")
-    try:
-        repo = api.create_repo(repo, private=private, exist_ok=True).repo_id
-        return api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message).commit_url
+    repo = _make_repo(repo, private)
+    try: return HfApi().upload_folder(repo_id=repo, folder_path=folder, commit_message=message).commit_url
     except (OSError, *_NETWORK) as e: raise _not_pushed(repo, e) from e
 
 # %% ../nbs/core/downloads.ipynb #04e642c3
+def _make_repo(repo, private):
+    "Its whole name; a repository that is not there is made. DownloadError if we may not write there"
+    if private not in (None, True, False): raise TypeError(f"private={private!r:.80}: must be True, False or None")
+    try: return HfApi().create_repo(repo, private=private, exist_ok=True).repo_id
+    except (OSError, *_NETWORK) as e: raise _not_pushed(repo, e) from e
+
 def _not_pushed(repo, error):
     "The one error for what could not be uploaded"
     status = getattr(getattr(error, "response", None), "status_code", None)

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import ModelCardData, get_token
 
 from ..callbacks import JSONLog, plot_log
-from ..downloads import check_hub_id, is_hub_id, push_folder
+from ..downloads import _make_repo, check_hub_id, is_hub_id, push_folder
 from ..lora import save_lora
 from ..names import check_kind, check_number
 from ..pictures import ImagePrompt
@@ -244,7 +244,7 @@ def push_run(run,                               # a `Run`
              details: str = "",                 # more for the card, as markdown
             ) -> str:                           # the address of the commit
     "Save a run and upload it, with a card; ValueError or DownloadError (`hf auth login` comes first)"
-    check_hub_id(repo)
+    _make_repo(check_hub_id(repo), private)     # before minutes of drawing: may we write there?
     with tempfile.TemporaryDirectory() as folder:
         save_run(run, folder, prompts, seed)
         _write_card(run, Path(folder), repo, details)
