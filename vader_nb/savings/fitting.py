@@ -187,7 +187,7 @@ def _full(fit, device, error):
             "more micro-batches: --gradient-accumulation-steps")
     return MemoryError(f"out of memory ({str(error).splitlines()[0][:120]}). {planned}. Give {todo}. "
                        "The last checkpoint is whole: the same command with that change goes on from it. A smaller "
-                       "step (--size, --num-frames, --reward-frames 1, --grad-steps 1) is another run, with another --out")
+                       "step (--size, --num-frames, --reward-frames 1, --grad-steps 1) is another run: another --out")
 
 # %% ../../nbs/savings/fitting.ipynb #d8ffb20c
 @contextmanager
