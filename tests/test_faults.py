@@ -147,6 +147,14 @@ def test_state_that_is_assumed_where_the_embedder_is():
     from vader_nb.rewards.clip import load_clip
     assert clip_embedder(load_clip('tiny').to('meta'))(torch.zeros(2, 2, 3, 32, 32)).shape[0] == 2
 
+def test_memory_options_end_with_the_training_a_live_view():
+    from vader_nb.live import live_view
+    pipe = Toy()
+    for name, settings, most in (('tiny toy', {}, 3), ('svd', {}, 1), ('svd', dict(batch_size=2), 2)):
+        pipe.name = name
+        with largest(pipe) as found: live_view(pipe, PROMPTS[:3], **settings).look()
+        assert found['videos'] == most
+
 def test_memory_options_end_with_the_training_a_guard():
     "It scores as many videos at a time as it samples; of a full-size model one, if nothing is said"
     from vader_nb.evaluate.guard import Guard
@@ -359,6 +367,27 @@ def test_incomplete_fingerprint_another_file(tmp_path):
         os.utime(tmp_path/'model'/'weights', ns=(time, time))
         stamps.append(contest._stamp(tmp_path/'model'))
     assert stamps[0] != stamps[1] and not contest._stamp('tiny')
+
+def test_incomplete_fingerprint_of_a_measured_value(tmp_path):
+    "A value in the record is of the network, or of the code, that it was measured with"
+    from vader_nb.evaluate.compare import compare
+    from vader_nb.evaluate.folders import find_clips, write_frames
+    for side, grey in (('before', .2), ('after', .6)):
+        for name in 'ab': write_frames(tmp_path/side/name, torch.full((2, 3, 32, 32), grey))
+    sides, file = [find_clips(tmp_path/side, ['one', 'two']) for side in ('before', 'after')], tmp_path/'mine.py'
+    def measured(text):
+        file.write_text(f'def r(frames, prompts): return {text}.mean((1, 2, 3, 4))')
+        return compare(*sides, [f'{file}:r'], tmp_path/'out').after[f'{file}:r'][0]
+    assert [round(measured(text), 2) for text in ('frames', '10*frames', '10*frames')] == [.6, 6, 6]
+
+def test_incomplete_fingerprint_networks_of_a_folder(tmp_path):
+    from vader_nb.evaluate.by_name import MEASURES, NETWORKS
+    from vader_nb.evaluate.compare import _kept_as
+    name, keys = 'vbench_imaging_quality', []
+    for size in (1, 2):
+        (tmp_path/NETWORKS[MEASURES[name].networks[0]].file).write_bytes(bytes(size))
+        keys.append(_kept_as(name, tmp_path))
+    assert len({name, *keys}) == 3 and _kept_as(name, None) == _kept_as(name, tmp_path/'empty') == name
 
 def test_incomplete_fingerprint_of_a_long_video(tmp_path):
     file = tmp_path/'c.pt'

@@ -19,11 +19,13 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .by_name import check_size, direction, is_motion, least_frames, load_measure, measure_names
+from .by_name import MEASURES, NETWORKS, check_size, direction
+from .by_name import is_motion, least_frames, load_measure, measure_names
 from .folders import Clip, digest, pair_clips, read_clip
 from .measures import Table, format_table
 from ..models.load import check_device
 from ..names import as_path, check_number
+from ..training import hashed
 from ..video import atomic_path, before_after, check_out_dir, write_image
 
 # %% ../../nbs/evaluate/compare.ipynb #6aff20a4
@@ -234,6 +236,25 @@ def _check_videos(shapes, names):
     if shapes[short][0] < least: raise ValueError(
         f"{short} has {shapes[short][0]} frame(s): {name} needs at least {least}")
 
+# %% ../../nbs/evaluate/compare.ipynb #835d8d61
+def _files_of(name, weights):
+    "The files of yours that a measure reads: of its networks, or of a reward of your own"
+    if ".py:" in name: return [Path(name.rpartition(":")[0])]
+    mine = MEASURES[name].networks if weights and name in MEASURES else ()
+    return [f for f in (Path(weights)/NETWORKS[n].file for n in mine) if f.exists()]
+
+def _kept_as(name, weights):
+    "What a measure is called in the record: files of yours belong to its name"
+    told = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files_of(name, weights)]
+    return f"{name} {hashed(told)}" if told else name
+
+def _values(clips, names, file, shapes, batch_size, more):
+    "Every measure on every video"
+    keys = {n: _kept_as(n, more.get("weights")) for n in names}
+    make = {keys[n]: lambda n=n: load_measure(n, **more) for n in names}
+    kept = measure_clips(clips, make, file, shapes, batch_size)
+    return {n: kept[keys[n]] for n in names}
+
 # %% ../../nbs/evaluate/compare.ipynb #274e0f48
 def compare(
     before: list[Clip],             # of `find_clips`
@@ -252,8 +273,7 @@ def compare(
     shapes = check_shapes(pairs)
     _check_videos(shapes, names)
     out = check_out_dir(out)
-    make = {n: lambda n=n: load_measure(n, **more) for n in names}
-    values = measure_clips([c for p in pairs for c in p], make, out/"values.jsonl", shapes, batch_size)
+    values = _values([c for p in pairs for c in p], names, out/"values.jsonl", shapes, batch_size, more)
     found = Comparison([a.name for a, _ in pairs], [a.prompt for a, _ in pairs],
                        {n: v[::2] for n, v in values.items()}, {n: v[1::2] for n, v in values.items()})
     found.save(out)
