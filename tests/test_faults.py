@@ -407,6 +407,17 @@ def test_key_that_does_not_determine_its_value():
     encode = encode_once(Sees())
     assert encode([dark]).prompt_embeds.item() == pytest.approx(.1) and encode([light]).prompt_embeds.item() == pytest.approx(.9)
 
+def test_key_that_does_not_determine_its_value_two_sizes_of_svd(tmp_path):
+    "A run of SVD-XT says so, whatever else the process has read from the hub, and is loaded on SVD-XT again"
+    from hub.repositories import write_svd_xt
+    from vader_nb.methods.saved_runs import _model_of
+    from vader_nb.methods.sharing import base_of
+    from vader_nb.models.svd import load_svd
+    write_svd_xt(tmp_path)
+    pipe = load_svd(tmp_path, size=(32, 32))
+    run = type('', (), dict(pipe=pipe, options=dict(model=pipe.name, hub=dict.fromkeys(('stabilityai/stable-video-diffusion-img2vid', 'x/y')))))
+    assert base_of(run) == 'stabilityai/stable-video-diffusion-img2vid-xt' and _model_of(tmp_path, run.options) == 'svd-xt'
+
 # 8
 class Counts:
     "Updates that were done"

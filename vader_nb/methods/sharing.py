@@ -87,9 +87,7 @@ def base_of(run,     # a `Run`
            ) -> str:
     "The repository of the base model; for one that is on no hub, its name"
     from vader_nb.models.load import DOWNLOADS
-    own = {repo for name, repos in DOWNLOADS.items() if name.startswith(run.pipe.name) for repo in repos}
-    known = next(iter(DOWNLOADS.get(run.pipe.name, ())), run.pipe.name)
-    return next((repo for repo in run.options.get("hub", ()) if repo in own), known)
+    return next(iter(DOWNLOADS.get(run.pipe.name, ())), run.pipe.name)
 
 def _task(run): return "image-to-video" if isinstance(run.prompts[0], ImagePrompt) else "text-to-video"
 

@@ -275,8 +275,9 @@ def load_svd(folder_or_hub: str | Path = "stabilityai/stable-video-diffusion-img
     if gradient_checkpointing:
         for part in ("unet", "vae"): nets[part].enable_gradient_checkpointing()
     defaults = dict(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, eta=0.)
-    pipe = SVDPipeline("svd", fx, nets["image_encoder"], nets["unet"], nets["vae"], scheduler, num_frames
-                       or nets["unet"].config.num_frames, size, defaults, **options)
+    trained = nets["unet"].config.num_frames        # 25: SVD-XT, whose LoRA is for no other base
+    pipe = SVDPipeline("svd-xt" if trained == 25 else "svd", fx, nets["image_encoder"], nets["unet"], nets["vae"],
+                       scheduler, num_frames or trained, size, defaults, **options)
     return pipe.to(device)
 
 # %% ../../nbs/models/svd.ipynb #9927e3bd
