@@ -198,8 +198,9 @@ def _embedder(a, pipe, groups):
     "What the diversity is measured with: the CLIP of the model's own world; None: the tiny one, or it is not measured"
     from vader_nb.evaluate.measures import clip_embedder
     from vader_nb.rewards.clip import OPENAI_CLIP
-    tiny = getattr(pipe, "world", "tiny" if pipe.name.startswith("tiny") else "") == "tiny"
-    return clip_embedder(OPENAI_CLIP) if a.diversity_prompts and "held_out" in groups and not tiny else None
+    from vader_nb.rewards.core import world_of
+    wanted = a.diversity_prompts and "held_out" in groups and world_of(pipe) != "tiny"
+    return clip_embedder(OPENAI_CLIP) if wanted else None
 
 def _evaluate(a, run, groups, embed):
     "Evaluations before and after: two dictionaries, name of the prompts -> Evaluation"

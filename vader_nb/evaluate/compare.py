@@ -192,6 +192,7 @@ def _as_image(fig):
     plt.close(fig)
     return image
 
+# %% ../../nbs/evaluate/compare.ipynb #83c29187
 def extremes(found: Comparison, measure: str, k: int = 3) -> list[int]:
     "Numbers of the pairs that got worst, and of those that got best"
     order = sorted(range(len(found.names)), key=lambda i: (direction(measure) or 1)*found.differences(measure)[i])

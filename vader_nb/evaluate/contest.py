@@ -179,7 +179,7 @@ class CPUClock:
 
 @contextmanager
 def threads(n: int):    # of torch
-    "So many inside, and afterwards as many as before"
+    "This many inside, and afterwards as many as before"
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try: yield
